@@ -1,0 +1,110 @@
+"""What every local-differential-privacy mechanism looks like, both halves.
+
+The device half (`privatize`) and the server half (`tally`, `estimate`) share every parameter, so they live in one
+frozen class: no formula is written twice, and none can drift apart.
+
+    mechanism = OptimizedUnaryEncoding(epsilon=4.0, domain_size=301)
+    reports = mechanism.privatize(values, rng)          # on the devices
+    estimate = mechanism.estimate(mechanism.tally(reports))   # on the server
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.randomness import RandomBytes
+
+Reports = NDArray[Any]
+"""n reports: an array whose first axis has one entry per report, so that reports can be sliced, joined and permuted
+without knowing the mechanism."""
+
+Parameters = Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True, eq=False)
+class Tally:
+    """The additive sum of reports: all that the server has to keep.
+
+    `sums` is int64 (shape set by the mechanism), `reports` counts the reports in it, `parameters` says which mechanism
+    they came from. `a + b` holds the reports of both, in any order with identical results.
+    """
+
+    sums: NDArray[np.int64]
+    reports: int
+    parameters: Parameters
+
+    def __add__(self, other: Tally) -> Tally:
+        if dict(self.parameters) != dict(other.parameters):
+            raise ValueError(
+                f"tallies of different mechanisms cannot be added: {dict(self.parameters)} and {dict(other.parameters)}"
+            )
+        return Tally(self.sums + other.sums, self.reports + other.reports, self.parameters)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Unbiased counts of the reporting devices, with the standard error of each.
+
+    `counts` and `stderr` are float64, one entry per value asked for, in devices; `reports` is the number of reports that
+    they rest on. Counts can be negative: an unbiased estimate of a small count often is.
+    """
+
+    counts: NDArray[np.float64]
+    stderr: NDArray[np.float64]
+    reports: int
+
+
+class Mechanism(Protocol):
+    """A frequency oracle: estimates how many of n devices hold each of `domain_size` values."""
+
+    name: ClassVar[str]
+    largest_domain: ClassVar[int]
+
+    @property
+    def epsilon(self) -> float:
+        """Local privacy budget of ONE report (pure LDP)."""
+
+    @property
+    def domain_size(self) -> int:
+        """How many values there are: 0 .. domain_size - 1."""
+
+    @property
+    def report_bits(self) -> int:
+        """Upload cost of one report, in bits."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """Everything that must agree between device and server."""
+
+    def privatize(self, values: NDArray[np.int64], rng: RandomBytes) -> Reports:
+        """Device half: int64[n] values -> n reports."""
+
+    def tally(self, reports: Reports) -> Tally:
+        """Server half: additive, tally(a joined with b) == tally(a) + tally(b)."""
+
+    def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
+        """Unbiased counts, of all values or of the `values` asked for."""
+
+    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """A draw from exactly the law of tally(privatize(...)) for devices with these true counts, without reports."""
+
+    def standard_error(self, reports: int, count: float = 0.0) -> float:
+        """Standard error of one count, in devices, when `count` of the `reports` devices hold the value."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportBatch:
+    """What travels from devices to the server: reports in an envelope.
+
+    `senders` stands for the transport metadata (addresses, arrival order) that every network reveals; the first thing
+    the server does is to drop it (aggregate/ingest.py).
+    """
+
+    use_case: str
+    senders: NDArray[np.int64]
+    reports: Reports

@@ -1,0 +1,88 @@
+"""Where every random number comes from.
+
+Devices draw from a cryptographic stream: AES-256 in counter mode (NIST SP 800-38A), keyed by the operating system, or,
+in a simulation, from (seed, round, stage, chunk), so that a run can be repeated bit by bit. Everything that is not
+privacy noise (cohorts, selection, generation) draws from numpy generators derived from the same coordinates.
+
+    rng = DeviceStream.simulation(seed=0, round=2, stage=Stage.PRIVATIZE, chunk=7)
+    words = random_words(rng, 1000)      # uint64[1000]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+
+class Stage(IntEnum):
+    """What a stream is used for. The numbers are part of the reproducibility contract: never renumber."""
+
+    POPULATION = 0
+    COHORTS = 1
+    SAMPLE_ITEMS = 2
+    PRIVATIZE = 3
+    SHUFFLE = 4
+    SELECT = 5
+    SEED_CORPUS = 6
+    VARY = 7
+    EVALUATE = 8
+    EXPORT = 9
+
+
+class RandomBytes(Protocol):
+    """Anything with `bytes(n)`: a DeviceStream or a numpy Generator."""
+
+    def bytes(self, length: int, /) -> bytes:
+        """The next `length` random bytes."""
+
+
+class DeviceStream:
+    """AES-256-CTR key stream.
+
+    `simulated` tells whether the key came from a seed (repeatable, for simulations only) or from the operating system.
+    """
+
+    def __init__(self, key: bytes, *, simulated: bool) -> None:
+        if len(key) != 32:
+            raise ValueError(f"key has {len(key)} bytes; AES-256 needs 32")
+        self.simulated = simulated
+        # A zero nonce is safe because every key is used for one stream only.
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    @classmethod
+    def from_system(cls) -> DeviceStream:
+        """A fresh stream keyed with 256 bits from the operating system."""
+        return cls(os.urandom(32), simulated=False)
+
+    @classmethod
+    def simulation(cls, *, seed: int, round: int, stage: Stage, chunk: int) -> DeviceStream:
+        """The repeatable stream at these coordinates."""
+        label = f"synthpoll:{seed}:{round}:{int(stage)}:{chunk}"
+        return cls(hashlib.sha256(label.encode()).digest(), simulated=True)
+
+    def bytes(self, length: int, /) -> bytes:
+        """The next `length` bytes of the key stream."""
+        return self._encryptor.update(bytes(length))
+
+
+def seed_sequence(seed: int, round: int, stage: Stage) -> np.random.SeedSequence:
+    """The root of all non-private randomness at (seed, round, stage); chunks extend its spawn_key."""
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected a whole number >= 0")
+    return np.random.SeedSequence(entropy=seed, spawn_key=(round, int(stage)))
+
+
+def generator(seed: int, round: int, stage: Stage) -> np.random.Generator:
+    """A numpy generator at (seed, round, stage)."""
+    return np.random.default_rng(seed_sequence(seed, round, stage))
+
+
+def random_words(rng: RandomBytes, n: int) -> NDArray[np.uint64]:
+    """uint64[n], uniform; little-endian on every machine."""
+    return np.frombuffer(rng.bytes(8 * n), dtype="<u8").astype(np.uint64, copy=False)

@@ -1,0 +1,53 @@
+"""What every generator looks like: it writes a seed corpus and varies what a poll chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.corpus import Corpus
+
+Progress = Callable[[int, int], None]
+"""Called with (kept so far, wanted)."""
+
+
+class GenerationError(RuntimeError):
+    """Generation cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one call of a generator produced: kept examples, attempts, and every drop by reason."""
+
+    corpus: Corpus
+    attempted: int
+    drops: Mapping[str, int]
+
+
+class Generator(Protocol):
+    """Writes texts. All randomness comes from the `stream` it is given; the same stream gives the same texts."""
+
+    @property
+    def name(self) -> str:
+        """Which model and settings write, for lineage and cards."""
+
+    def check(self) -> None:
+        """Raise GenerationError now if the weights or packages are missing, before any other work starts."""
+
+    def seed(self, n: int, stream: np.random.SeedSequence, progress: Progress) -> Generation:
+        """n kept examples spread over the attribute grid."""
+
+    def vary(
+        self,
+        parents: Corpus,
+        weights: NDArray[np.float64],
+        n: int,
+        round: int,
+        stream: np.random.SeedSequence,
+        progress: Progress,
+    ) -> Generation:
+        """n kept variations born in `round`; parent i gets children in proportion to weights[i] >= 0."""
