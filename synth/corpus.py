@@ -106,6 +106,8 @@ class Corpus:
                 **{**row, "attributes": dict(row["attributes"]), "parents": tuple(row["parents"])},
             )
             if example.id != identity:
-                raise ValueError(f"{path}: the content of example {identity} does not match its id; the file was changed")
+                raise ValueError(
+                    f"{path}: the content of example {identity} does not match its id; the file was changed"
+                )
             examples.append(example)
         return cls(tuple(examples))

@@ -1,0 +1,46 @@
+"""The server half that all two-level mechanisms share.
+
+Two-level: a report supports the device's own value with probability p and any other given value with probability q.
+Wang, Blocki, Li, Jha 2017, section 3 ('pure' protocols), equations 1 and 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.mechanism import Estimate, Parameters, Tally
+
+
+def check_tally(tally: Tally, parameters: Parameters) -> None:
+    """Raise ValueError if the tally was made by a mechanism with other parameters."""
+    got: Mapping[str, object] = dict(tally.parameters)
+    if got != dict(parameters):
+        raise ValueError(f"the tally was made with {got}; this mechanism is {dict(parameters)}")
+
+
+def two_level_stderr(reports: int, count: float, p: float, q: float) -> float:
+    """Standard error of an estimated count whose true value is `count`, in devices."""
+    return math.sqrt(count * p * (1 - p) + (reports - count) * q * (1 - q)) / (p - q)
+
+
+def two_level_estimate(
+    tally: Tally, p: float, q: float, values: NDArray[np.int64] | None, domain_size: int
+) -> Estimate:
+    """Unbiased counts (T_v - n q) / (p - q) and their standard errors.
+
+    The variance depends on the unknown true count; the estimate, held to [0, n], is put in its place.
+    """
+    if values is not None:
+        values = np.asarray(values)
+        if values.size and (int(values.min()) < 0 or int(values.max()) >= domain_size):
+            raise ValueError(f"values asked for must lie in 0 .. {domain_size - 1}")
+    n = tally.reports
+    sums = tally.sums if values is None else tally.sums[values]
+    counts = (sums - n * q) / (p - q)
+    plugged = np.clip(counts, 0, n)
+    stderr = np.sqrt(plugged * p * (1 - p) + (n - plugged) * q * (1 - q)) / (p - q)
+    return Estimate(counts.astype(np.float64), stderr.astype(np.float64), n)
