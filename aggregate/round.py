@@ -1,0 +1,148 @@
+"""One round, as a pure function of frozen values: poll, estimate, select, vary.
+
+No disk, no logger, no global random state: the loop around it (experiments/) stores what it returns. The server half
+of the project ends here; it never sees a private item, only privatized reports (`Fleet`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from embed.compact import CompactEmbeddings, compact
+from numpy.typing import NDArray
+
+from aggregate.ingest import ingest
+from aggregate.selection import Selection, Selector
+from embed.encoder import Encoder
+from privacy.mechanism import Estimate, Mechanism, ReportBatch, Tally
+from privacy.randomness import Stage, generator, seed_sequence
+from synth.corpus import Corpus
+from synth.generator import Generator, Progress
+
+
+class Fleet(Protocol):
+    """What the server can ask of devices: noisy reports about a slate, nothing more."""
+
+    def poll(self, use_case: str, slate: CompactEmbeddings, mechanism: Mechanism, round: int) -> Iterator[ReportBatch]:
+        """Privatized reports of this round's cohort."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What does not change over rounds.
+
+    `mechanism` makes the mechanism for a number of values (candidates and 'none of these'); `candidates` is the slate
+    size that variation grows the winners back to; `keep` the most winners of a round; `minimum_batch` the fewest
+    reports that are used at all.
+    """
+
+    mechanism: Callable[[int], Mechanism]
+    selector: Selector
+    generator: Generator
+    encoder: Encoder
+    candidates: int
+    keep: int
+    minimum_batch: int
+    use_case: str
+
+    def __post_init__(self) -> None:
+        if self.candidates < 2:
+            raise ValueError(f"candidates is {self.candidates}; expected 2 or more")
+        if not 1 <= self.keep < self.candidates:
+            raise ValueError(
+                f"keep is {self.keep}; expected 1 to candidates - 1 = {self.candidates - 1}, so that each round writes "
+                "something new"
+            )
+        if self.minimum_batch < 1:
+            raise ValueError(f"minimum_batch is {self.minimum_batch}; expected 1 or more reports")
+        self.mechanism(self.candidates + 1)  # raises now if the slate is larger than the mechanism supports
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundState:
+    """Before round `number`: the slate to poll about. Round 0 polls the seed corpus."""
+
+    number: int
+    corpus: Corpus
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoundRecord:
+    """What the server learned and did in one round.
+
+    `estimate` has one entry per candidate; `none` is the estimated number of devices that answered 'none of these',
+    with its standard error. `next_weights` gives every example of the next corpus its share of the estimated votes
+    (post-processed: held at 0 from below; a winner's votes are split evenly between it and its children).
+    """
+
+    number: int
+    embeddings: NDArray[np.float32]
+    tally: Tally
+    estimate: Estimate
+    none: tuple[float, float]
+    selection: Selection
+    attempted: int
+    drops: Mapping[str, int]
+    bytes_down: int
+    report_bits: int
+    next_weights: NDArray[np.float64]
+
+
+def slate_of(encoder: Encoder, corpus: Corpus) -> tuple[NDArray[np.float32], CompactEmbeddings]:
+    """The candidates' vectors and what the devices download of them."""
+    vectors = encoder.encode(corpus.texts)
+    return vectors, compact(vectors)
+
+
+def play_round(
+    state: RoundState, rules: Rules, fleet: Fleet, seed: int, progress: Progress
+) -> tuple[RoundState, RoundRecord]:
+    """Poll the state's corpus; return the state of the next round and the record of this one.
+
+    Raises BatchError if too few reports arrive and GenerationError if the variations cannot be written.
+    """
+    number = state.number
+    vectors, slate = slate_of(rules.encoder, state.corpus)
+    mechanism = rules.mechanism(len(state.corpus) + 1)
+    batches = fleet.poll(rules.use_case, slate, mechanism, number)
+    reports = ingest(batches, rules.minimum_batch, generator(seed, number, Stage.SHUFFLE))[rules.use_case]
+    tally = mechanism.tally(reports)
+    whole = mechanism.estimate(tally)
+    estimate = Estimate(whole.counts[:-1], whole.stderr[:-1], whole.reports)
+
+    selection = rules.selector.pick(estimate, rules.keep, generator(seed, number, Stage.SELECT))
+    winners = state.corpus.take(selection.picks)
+    children = rules.generator.vary(
+        winners,
+        selection.weights,
+        rules.candidates - len(winners),
+        number + 1,
+        seed_sequence(seed, number, Stage.VARY),
+        progress,
+    )
+    record = RoundRecord(
+        number=number,
+        embeddings=vectors,
+        tally=tally,
+        estimate=estimate,
+        none=(float(whole.counts[-1]), float(whole.stderr[-1])),
+        selection=selection,
+        attempted=children.attempted,
+        drops=children.drops,
+        bytes_down=slate.nbytes,
+        report_bits=mechanism.report_bits,
+        next_weights=_family_weights(winners, selection.weights, children.corpus),
+    )
+    return RoundState(number=number + 1, corpus=winners + children.corpus), record
+
+
+def _family_weights(winners: Corpus, weights: NDArray[np.float64], children: Corpus) -> NDArray[np.float64]:
+    """Each winner's votes, split evenly between it and its children; shares that sum to 1."""
+    place = {identity: i for i, identity in enumerate(winners.ids)}
+    owner = np.array([*range(len(winners)), *(place[child.parents[0]] for child in children)])
+    members = np.bincount(owner, minlength=len(winners))
+    result: NDArray[np.float64] = (weights / weights.sum() / members)[owner]
+    return result

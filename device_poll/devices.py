@@ -1,0 +1,123 @@
+"""Where simulated devices come from: a mail corpus on disk, a fetched public corpus, or the embedded town.
+
+Each source is a frozen description with `load()`; what it loads is private and is dropped after embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from device_poll.population import DeviceUnit
+from device_poll.sources.fetch import spamassassin_path
+from device_poll.sources.items import Fields, SourceError
+from device_poll.sources.read import read_items
+from device_poll.town.build import build_town
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateItems:
+    """Private texts with their users, in time order within a user.
+
+    `skipped` counts what was left out, by reason; `labels` (one a text) and `shares` (label -> known share) exist only
+    where the source knows the truth, as the town does.
+    """
+
+    texts: tuple[str, ...] = field(repr=False)
+    users: tuple[str, ...] = field(repr=False)
+    skipped: Mapping[str, int]
+    labels: tuple[str, ...] | None = field(default=None, repr=False)
+    shares: Mapping[str, float] | None = None
+
+
+class Devices(Protocol):
+    """A source of devices."""
+
+    unit: DeviceUnit
+    items_per_device: int
+
+    def check(self) -> None:
+        """Raise SourceError now if the source cannot be there."""
+
+    def load(self) -> PrivateItems:
+        """Read or build the private items. Raises SourceError for unreadable or empty sources."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailDevices:
+    """Mail of one's own: mbox, Maildir, JSONL(.gz), CSV(.gz), Parquet or a Hugging Face dataset folder."""
+
+    path: str | None
+    fields: Fields = field(default_factory=Fields)
+    format: str = "auto"
+    on_bad_row: Literal["error", "skip"] = "error"
+    min_words: int = 3
+    max_words: int | None = None
+    unit: DeviceUnit = DeviceUnit.USER
+    items_per_device: int = 5
+
+    def check(self) -> None:
+        """Raise SourceError if no path is given or nothing is there."""
+        if self.path is None:
+            raise SourceError(
+                "devices.path is not set; give your mail (devices.path=MAIL.jsonl.gz) or use devices=town or "
+                "devices=spamassassin"
+            )
+        if not Path(self.path).expanduser().exists():
+            raise SourceError(f"devices.path={self.path} does not exist; give an existing file or folder")
+
+    def load(self) -> PrivateItems:
+        """Read the mail."""
+        self.check()
+        items = read_items(
+            Path(str(self.path)).expanduser(),
+            self.fields,
+            format=self.format,
+            on_bad_row=self.on_bad_row,
+            min_words=self.min_words,
+            max_words=self.max_words,
+        )
+        return PrivateItems(texts=items.texts, users=items.users, skipped=items.skipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpamAssassinDevices:
+    """The public SpamAssassin mail corpus, brought into the cache by `synthpoll fetch spamassassin`."""
+
+    cache: Path
+    unit: DeviceUnit = DeviceUnit.ITEM
+    items_per_device: int = 5
+
+    def check(self) -> None:
+        """Raise SourceError if the corpus has not been fetched."""
+        if not spamassassin_path(self.cache).is_file():
+            raise SourceError("the SpamAssassin corpus is not in the cache; run: synthpoll fetch spamassassin")
+
+    def load(self) -> PrivateItems:
+        """Read the fetched corpus."""
+        self.check()
+        items = read_items(spamassassin_path(self.cache), Fields(time="date"))
+        return PrivateItems(texts=items.texts, users=items.users, skipped=items.skipped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownDevices:
+    """The embedded town, whose topic shares are known."""
+
+    devices: int = 10_000
+    mails_per_device: int = 3
+    seed: int = 0
+    unit: DeviceUnit = DeviceUnit.USER
+    items_per_device: int = 5
+
+    def check(self) -> None:
+        """Nothing can be missing: the town travels with the package."""
+
+    def load(self) -> PrivateItems:
+        """Build the town."""
+        town = build_town(self.devices, self.mails_per_device, self.seed)
+        return PrivateItems(
+            texts=town.texts, users=town.users, skipped={}, labels=town.topics, shares=town.proportions
+        )

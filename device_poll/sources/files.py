@@ -1,0 +1,65 @@
+"""Opening mail files: plain or gzip, with errors that say what to do and hold nothing of the content.
+
+with open_bytes(Path("mail.jsonl.gz")) as file:
+    for number, offset, line in numbered_lines(file): ...
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from device_poll.sources.items import SourceError
+
+_FIELD_NAME = re.compile(r"\w[\w.:/-]*(?: [\w.:/-]+){0,2}")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of `path`, unpacked if it ends in .gz. Raises SourceError if they cannot be read."""
+    try:
+        with path.open("rb") as raw:
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist; expected a mail file or folder; check the path") from None
+    except PermissionError:
+        raise SourceError(f"{path} is not readable (permission denied); give this user read access") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise SourceError(f"{path} is not a complete gzip file; copy it again, or drop .gz from its name") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror}); check the disk or copy the file") from None
+
+
+def numbered_lines(file: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
+    """(line number from 1, byte offset from 0, line) for each line; a byte order mark is dropped."""
+    offset = 0
+    for number, line in enumerate(file, start=1):
+        marks = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
+        yield number, offset + marks, line[marks:]
+        offset += len(line)
+
+
+def bad_byte(line: bytes) -> int | None:
+    """The position of the first byte that is not UTF-8, or None."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
+
+
+def listed(names: Iterable[str]) -> str:
+    """The field names for an error message.
+
+    Names that do not look like names are withheld, and all others with them: a table without a header line has
+    somebody's mail where the names should be.
+    """
+    found = list(names)
+    if all(len(name) <= 40 and _FIELD_NAME.fullmatch(name) for name in found):
+        return ", ".join(found) or "none"
+    return f"{len(found)} fields, not shown because some do not look like field names (is there a header line?)"

@@ -1,0 +1,139 @@
+"""Read mail of any supported format for the simulated devices.
+
+    items = read_items("mail.jsonl.gz", Fields(text="body", user="sender", time="date"))
+    items = read_items("inbox.mbox", Fields(user="To"), on_bad_row="skip")
+
+| format      | what it is                                                             | user                     |
+|-------------|------------------------------------------------------------------------|--------------------------|
+| jsonl       | .jsonl, .ndjson, .json (also .gz): one JSON object a line              | a field                  |
+| csv         | .csv (also .gz): UTF-8, commas, a header line                          | a column                 |
+| parquet     | .parquet                                                               | a column                 |
+| huggingface | a folder from save_to_disk, or with .parquet, .jsonl or .csv in it     | a column                 |
+| mbox        | .mbox, or a file that starts with a 'From ' line (also .gz)            | the From address         |
+| maildir     | a folder with cur, new and tmp                                         | the From address         |
+| mailboxes   | a folder of .mbox files or Maildirs                                    | the file or folder name  |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, get_args
+
+from device_poll.sources.files import open_bytes
+from device_poll.sources.gather import Gather, OnBadRow
+from device_poll.sources.huggingface import holds_dataset, read_huggingface
+from device_poll.sources.items import Fields, Items, SourceError
+from device_poll.sources.mailboxes import is_maildir, mailboxes_in, read_mailboxes, read_maildir, read_mbox
+from device_poll.sources.tables import read_csv, read_jsonl, read_parquet
+
+Format = Literal["jsonl", "csv", "parquet", "huggingface", "mbox", "maildir", "mailboxes"]
+
+_READERS: dict[Format, Callable[[Path, Gather], None]] = {
+    "jsonl": read_jsonl,
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "huggingface": read_huggingface,
+    "mbox": read_mbox,
+    "maildir": read_maildir,
+    "mailboxes": read_mailboxes,
+}
+_SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".mbox": "mbox",
+}
+_FOLDERS: frozenset[Format] = frozenset({"huggingface", "maildir", "mailboxes"})
+
+
+def read_items(
+    path: str | Path,
+    fields: Fields | None = None,
+    format: Format | Literal["auto"] = "auto",
+    on_bad_row: OnBadRow = "error",
+    min_words: int = 3,
+    max_words: int | None = None,
+) -> Items:
+    """The usable items at `path`, oldest first if `fields.time` is given or the items are mails.
+
+    `on_bad_row`: a row that cannot be used (not UTF-8, not JSON, text that is no string, no user, no date, ...) is an
+    error, or with "skip" left out and counted in `Items.skipped`. `min_words`, `max_words`: shorter and longer items
+    are left out whole and counted as `short` and `long`; no text is ever cut.
+
+    Raises SourceError if the path or a setting cannot be used, or if no item is left. Neither its message nor anything
+    attached to it (cause, context, the variables of its traceback) holds private text.
+    """
+    path = Path(path).expanduser()
+    if on_bad_row not in get_args(OnBadRow):
+        raise SourceError(f"on_bad_row is {on_bad_row!r}; expected one of {', '.join(get_args(OnBadRow))}")
+    if min_words < 1 or (max_words is not None and max_words < min_words):
+        raise SourceError(
+            f"min_words={min_words}, max_words={max_words}; expected 1 <= min_words <= max_words (or null)"
+        )
+    message = ""
+    try:
+        return _read(path, fields or Fields(), format, on_bad_row, min_words, max_words)
+    except SourceError as error:
+        message = str(error)
+    except PermissionError:  # of a folder; `open_bytes` reports files
+        message = f"a folder at or under {path} is not readable (permission denied); give this user read access"
+    # A fresh error: the one caught carries the frames and causes (JSON and Unicode errors hold their whole input).
+    raise SourceError(message)
+
+
+def _read(
+    path: Path,
+    fields: Fields,
+    format: Format | Literal["auto"],
+    on_bad_row: OnBadRow,
+    min_words: int,
+    max_words: int | None,
+) -> Items:
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; expected a mail file or folder; check the path")
+    chosen = _detect(path) if format == "auto" else _checked(path, format)
+    rows = Gather(source=path, fields=fields, on_bad_row=on_bad_row, min_words=min_words, max_words=max_words)
+    _READERS[chosen](path, rows)
+    return rows.finish()
+
+
+def _checked(path: Path, format: Format) -> Format:
+    """`format`, if there is such a format and `path` can be of it."""
+    if format not in _READERS:
+        raise SourceError(f"format is {format!r}; expected auto or one of {', '.join(_READERS)}")
+    if path.exists() and path.is_dir() != (format in _FOLDERS):
+        found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise SourceError(f"{path} is a {found}; format {format} expects a {expected}; check the path or the format")
+    return format
+
+
+def _detect(path: Path) -> Format:
+    if path.is_dir():
+        return _detect_folder(path)
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    with open_bytes(path) as file:
+        start = file.read(5)
+    if start == b"From ":
+        return "mbox"
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    raise SourceError(_unknown(path, f"a file with the suffix {suffix or 'none'}"))
+
+
+def _detect_folder(path: Path) -> Format:
+    if is_maildir(path):
+        return "maildir"
+    if mailboxes_in(path):
+        return "mailboxes"
+    if holds_dataset(path):
+        return "huggingface"
+    raise SourceError(_unknown(path, "a folder without mailboxes or data files"))
+
+
+def _unknown(path: Path, found: str) -> str:
+    return f"{path} is {found}: unknown format; expected one of {', '.join(_READERS)}; name it with format=..."
