@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from embed.compact import CompactEmbeddings, compact
 from numpy.typing import NDArray
 
 from aggregate.ingest import ingest
 from aggregate.selection import Selection, Selector
+from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
 from privacy.mechanism import Estimate, Mechanism, ReportBatch, Tally
 from privacy.randomness import Stage, generator, seed_sequence

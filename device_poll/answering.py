@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from embed.compact import CompactEmbeddings
 from numpy.typing import NDArray
 
 from device_poll.matching import Matcher
 from device_poll.population import Population, PopulationError, device_codes
+from embed.compact import CompactEmbeddings
 from privacy.randomness import Stage, generator
 
 
@@ -38,7 +38,7 @@ class AnswerRule:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """int64[n] answers (a candidate's index, or the number of candidates for 'none of these') and float64[n] cosines."""
+    """`values` int64[n]: a candidate's index, or the number of candidates for none; `similarity` float64[n]: cosines."""
 
     values: NDArray[np.int64]
     similarity: NDArray[np.float64]

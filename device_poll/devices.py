@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from device_poll.population import DeviceUnit
+from device_poll.population import DeviceUnit, device_unit
 from device_poll.sources.fetch import spamassassin_path
 from device_poll.sources.items import Fields, SourceError
-from device_poll.sources.read import read_items
+from device_poll.sources.read import Format, read_items
 from device_poll.town.build import build_town
 
 
@@ -35,7 +35,7 @@ class PrivateItems:
 class Devices(Protocol):
     """A source of devices."""
 
-    unit: DeviceUnit
+    unit: str
     items_per_device: int
 
     def check(self) -> None:
@@ -51,15 +51,16 @@ class MailDevices:
 
     path: str | None
     fields: Fields = field(default_factory=Fields)
-    format: str = "auto"
+    format: Format | Literal["auto"] = "auto"
     on_bad_row: Literal["error", "skip"] = "error"
     min_words: int = 3
     max_words: int | None = None
-    unit: DeviceUnit = DeviceUnit.USER
+    unit: str = DeviceUnit.USER
     items_per_device: int = 5
 
     def check(self) -> None:
         """Raise SourceError if no path is given or nothing is there."""
+        device_unit(self.unit)
         if self.path is None:
             raise SourceError(
                 "devices.path is not set; give your mail (devices.path=MAIL.jsonl.gz) or use devices=town or "
@@ -86,19 +87,24 @@ class MailDevices:
 class SpamAssassinDevices:
     """The public SpamAssassin mail corpus, brought into the cache by `synthpoll fetch spamassassin`."""
 
-    cache: Path
-    unit: DeviceUnit = DeviceUnit.ITEM
+    cache: str | Path
+    unit: str = DeviceUnit.ITEM
     items_per_device: int = 5
 
     def check(self) -> None:
         """Raise SourceError if the corpus has not been fetched."""
-        if not spamassassin_path(self.cache).is_file():
+        device_unit(self.unit)
+        if not self._path.is_file():
             raise SourceError("the SpamAssassin corpus is not in the cache; run: synthpoll fetch spamassassin")
+
+    @property
+    def _path(self) -> Path:
+        return spamassassin_path(Path(self.cache).expanduser())
 
     def load(self) -> PrivateItems:
         """Read the fetched corpus."""
         self.check()
-        items = read_items(spamassassin_path(self.cache), Fields(time="date"))
+        items = read_items(self._path, Fields(time="date"))
         return PrivateItems(texts=items.texts, users=items.users, skipped=items.skipped)
 
 
@@ -109,15 +115,14 @@ class TownDevices:
     devices: int = 10_000
     mails_per_device: int = 3
     seed: int = 0
-    unit: DeviceUnit = DeviceUnit.USER
+    unit: str = DeviceUnit.USER
     items_per_device: int = 5
 
     def check(self) -> None:
         """Nothing can be missing: the town travels with the package."""
+        device_unit(self.unit)
 
     def load(self) -> PrivateItems:
         """Build the town."""
         town = build_town(self.devices, self.mails_per_device, self.seed)
-        return PrivateItems(
-            texts=town.texts, users=town.users, skipped={}, labels=town.topics, shares=town.proportions
-        )
+        return PrivateItems(texts=town.texts, users=town.users, skipped={}, labels=town.topics, shares=town.proportions)

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from embed.compact import CompactEmbeddings
-
 from device_poll.answering import AnswerRule, Answers, answer
 from device_poll.cohorts import Cohorts
 from device_poll.population import Population
 from device_poll.report_log import ReportLog
+from embed.compact import CompactEmbeddings
 from privacy.mechanism import Mechanism, ReportBatch
 from privacy.randomness import DeviceStream, Stage
 

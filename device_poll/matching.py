@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-from embed.compact import CompactEmbeddings
 from numpy.typing import NDArray
+
+from embed.compact import CompactEmbeddings
 
 _CHUNK = 4096  # queries a search call; a speed knob that cannot change a result
 

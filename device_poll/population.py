@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-from embed.compact import exact_levels
 from numpy.typing import NDArray
+
+from embed.compact import exact_levels
 
 
 class DeviceUnit(StrEnum):
@@ -24,6 +25,14 @@ class DeviceUnit(StrEnum):
     """Every item is a device of its own: a pseudo-device; protects one item, not one person."""
     SPLIT = "split"
     """A user's items are dealt to pseudo-devices of `items_per_device`; protects one such part."""
+
+
+def device_unit(value: str) -> DeviceUnit:
+    """The unit of this name. Raises PopulationError that lists the names."""
+    try:
+        return DeviceUnit(value)
+    except ValueError:
+        raise PopulationError(f"devices.unit is {value!r}; expected one of {', '.join(DeviceUnit)}") from None
 
 
 class PopulationError(ValueError):
@@ -75,11 +84,12 @@ class Ownership:
     unit: DeviceUnit
 
 
-def assign_items(users: Sequence[str], unit: DeviceUnit, items_per_device: int = 1) -> Ownership:
+def assign_items(users: Sequence[str], unit: str, items_per_device: int = 1) -> Ownership:
     """Deal items to devices. `users[i]` owns item i; items are in time order within a user.
 
-    Raises PopulationError if there are no items or items_per_device < 1.
+    Raises PopulationError if there are no items, items_per_device < 1 or no such unit.
     """
+    unit = device_unit(unit)
     if not users:
         raise PopulationError("the population has no items; give mail with at least one usable message")
     if items_per_device < 1:

@@ -50,8 +50,8 @@ class Tally:
 class Estimate:
     """Unbiased counts of the reporting devices, with the standard error of each.
 
-    `counts` and `stderr` are float64, one entry per value asked for, in devices; `reports` is the number of reports that
-    they rest on. Counts can be negative: an unbiased estimate of a small count often is.
+    `counts` and `stderr` are float64, one entry per value asked for, in devices; `reports` is the number of
+    reports that they rest on. Counts can be negative: an unbiased estimate of a small count often is.
     """
 
     counts: NDArray[np.float64]

@@ -6,9 +6,10 @@ Nothing in here is private: a corpus holds only what the generator wrote and wha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +20,8 @@ class Example:
     """One synthetic text and where it came from.
 
     `attributes` are what the generator was asked for (topic, tone, ...); `parents` the ids of the examples it was made
-    from (empty in a seed corpus); `operator` how it was made; `round` the round it was born in; `model` who wrote it;
-    `prompt` the digest of the prompt.
+    from (empty in a seed corpus); `family` the id of the seed that it descends from (empty: it is one); `operator` how
+    it was made; `round` the round it was born in; `model` who wrote it; `prompt` the digest of the prompt.
     """
 
     text: str
@@ -31,12 +32,18 @@ class Example:
     model: str
     prompt: str
     parents: tuple[str, ...] = ()
+    family: str = ""
 
     @property
     def id(self) -> str:
         """Content address: 16 hexadecimal digits of text and lineage."""
         parts = [self.text, self.subject, self.operator, str(self.round), self.prompt, *self.parents]
         return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+
+    @property
+    def root(self) -> str:
+        """The id of the seed that it descends from, itself if it is a seed."""
+        return self.family or self.id
 
 
 _SCHEMA = pa.schema(
@@ -50,6 +57,7 @@ _SCHEMA = pa.schema(
         ("model", pa.string()),
         ("prompt", pa.string()),
         ("parents", pa.list_(pa.string())),
+        ("family", pa.string()),
     ]
 )
 
@@ -83,13 +91,13 @@ class Corpus:
         """The examples at `indices`, in that order."""
         return Corpus(tuple(self.examples[int(i)] for i in indices))
 
-    def to_table(self, extra: Mapping[str, Sequence[object]] | None = None) -> pa.Table:
+    def to_table(self, extra: Mapping[str, Any] | None = None) -> pa.Table:
         """An Arrow table of this corpus, with `extra` columns behind its own."""
         columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
         for e in self.examples:
             columns["attributes"].append(sorted(e.attributes.items()))
             columns["parents"].append(list(e.parents))
-            for name in ("id", "text", "subject", "operator", "round", "model", "prompt"):
+            for name in ("id", "text", "subject", "operator", "round", "model", "prompt", "family"):
                 columns[name].append(getattr(e, name))
         table = pa.table(columns, schema=_SCHEMA)
         for name, values in (extra or {}).items():

@@ -6,13 +6,10 @@ verdicts = filters.judge(drafts, seen=set())     # None keeps the draft, otherwi
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+from synth.generator import Encode
 
 _PLACEHOLDER = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[A-Za-z _]+>|_{3,}|\bX{3,}\b|\b(?:your|my) name\b", re.IGNORECASE)
 _LEAKAGE = re.compile(

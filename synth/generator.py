@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,10 @@ from synth.corpus import Corpus
 
 Progress = Callable[[int, int], None]
 """Called with (kept so far, wanted)."""
+
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts to unit vectors: handed in, because synth/ does not import embed/."""
 
 
 class GenerationError(RuntimeError):
@@ -37,6 +41,9 @@ class Generator(Protocol):
 
     def check(self) -> None:
         """Raise GenerationError now if the weights or packages are missing, before any other work starts."""
+
+    def with_encoder(self, encode: Encode) -> Generator:
+        """The same generator, which may use `encode` (unit rows) to drop texts that miss their topic."""
 
     def seed(self, n: int, stream: np.random.SeedSequence, progress: Progress) -> Generation:
         """n kept examples spread over the attribute grid."""

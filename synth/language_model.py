@@ -1,4 +1,4 @@
-"""The generator: a causal language model of the transformers library continues few-shot records.
+"""The generator: a causal language model of the transformers library answers few-shot chats.
 
 Texts are written in chunks of a fixed number of requests. A chunk is a pure function of the weights, the settings and
 its place (seed, round, stage, chunk number), so a killed run that starts again writes the same texts; finished chunks
@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,16 @@ from numpy.typing import NDArray
 
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
-from synth.filters import Draft, Encode, Filters, whole_sentences
-from synth.generator import Generation, GenerationError, Progress
-from synth.records import Record, finished, load_examples, parse, prefix, request
+from synth.filters import Draft, Filters, whole_sentences
+from synth.generator import Encode, Generation, GenerationError, Progress
+from synth.prompts import ShownEmail, finished, load_examples, own_part, parse, shared_prefix
 from synth.weights import ModelSource
 
-_SHOWN = 3  # few-shot records in a prompt
+_SHOWN = 3  # few-shot examples in a prompt
 _SUBJECT_TOKENS = 24
+
+PARENT_AS_EXAMPLE = "parent as example"
+ATTRIBUTE_CHANGE = "attribute change"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +56,9 @@ class LanguageModelGenerator:
     """
 
     source: ModelSource
-    cache: Path
+    cache: str | Path
     grid: AttributeGrid = field(default_factory=AttributeGrid.from_yaml)
-    examples: tuple[Record, ...] = field(default_factory=load_examples)
+    examples: tuple[ShownEmail, ...] = field(default_factory=load_examples)
     filters: Filters = field(default_factory=Filters)
     temperature: float = 0.8
     top_k: int = 50
@@ -90,6 +93,10 @@ class LanguageModelGenerator:
                     f"generator.device is {self.device}, but torch sees no CUDA device; use device=cpu"
                 )
 
+    def with_encoder(self, encode: Encode) -> LanguageModelGenerator:
+        """The same generator with the topic filter switched on."""
+        return replace(self, encode=encode)
+
     def seed(self, n: int, stream: np.random.SeedSequence, progress: Progress) -> Generation:
         """n kept examples; topics in even shares."""
         wanted = self.grid.sample(self._most_requests(n), np.random.default_rng(stream))
@@ -117,7 +124,7 @@ class LanguageModelGenerator:
             requests.append(
                 _Request(
                     attributes=self.grid.change(parent.attributes, rng),
-                    operator="parent as example" if shown else "attribute change",
+                    operator=PARENT_AS_EXAMPLE if shown else ATTRIBUTE_CHANGE,
                     parent=parent,
                 )
             )
@@ -157,6 +164,7 @@ class LanguageModelGenerator:
                             model=self.name,
                             prompt=digest,
                             parents=(asked.parent.id,) if asked.parent else (),
+                            family=asked.parent.root if asked.parent else "",
                         )
                     )
                 else:
@@ -175,8 +183,8 @@ class LanguageModelGenerator:
         shown = [self.examples[i] for i in rng.permutation(len(self.examples))[:_SHOWN]]
         limits = [_SUBJECT_TOKENS + int(1.6 * self.grid.length_words[r.attributes["length"]][1]) for r in batch]
         uniforms = rng.random((len(batch), max(limits)))
-        prompts = [_parent_record(r) + request(r.attributes) for r in batch]
-        start = prefix(self._tokenizer, shown)
+        prompts = [own_part(self._tokenizer, r.attributes, _shown_parent(r)) for r in batch]
+        start = shared_prefix(self._tokenizer, shown)
         identity = {
             "weights": self._folder,
             "torch": self._runtime,
@@ -186,7 +194,7 @@ class LanguageModelGenerator:
             "limits": limits,
             "uniforms": hashlib.sha256(uniforms.tobytes()).hexdigest(),
         }
-        path = self.cache / "generation" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()}.json"
+        path = self._cache / "generation" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()}.json"
         if path.is_file():
             texts = json.loads(path.read_text(encoding="utf-8"))
         else:
@@ -197,7 +205,7 @@ class LanguageModelGenerator:
         drafts = []
         for asked, text in zip(batch, texts, strict=True):
             subject, body = parse(text) or ("", None)
-            examples = tuple(record.body for record in shown) + ((asked.parent.text,) if asked.parent else ())
+            examples = tuple(example.body for example in shown) + ((asked.parent.text,) if asked.parent else ())
             drafts.append(
                 Draft(
                     attributes=asked.attributes,
@@ -210,6 +218,10 @@ class LanguageModelGenerator:
         return drafts, digests
 
     @property
+    def _cache(self) -> Path:
+        return Path(self.cache).expanduser()
+
+    @property
     def _sampling(self) -> Any:
         from synth.decoding import Sampling
 
@@ -217,7 +229,7 @@ class LanguageModelGenerator:
 
     @cached_property
     def _folder(self) -> str:
-        return self.source.folder(self.cache)
+        return self.source.folder(self._cache)
 
     @cached_property
     def _runtime(self) -> str:
@@ -239,12 +251,11 @@ class LanguageModelGenerator:
         return AutoModelForCausalLM.from_pretrained(self._folder, dtype=torch.float32).to(self.device).eval()
 
 
-def _parent_record(asked: _Request) -> str:
-    """The parent as the last record before the request, for the few-shot operator."""
-    if asked.parent is None or asked.operator != "parent as example":
-        return ""
-    parent = asked.parent
-    return Record(attributes=parent.attributes, subject=parent.subject, body=parent.text).render()
+def _shown_parent(asked: _Request) -> ShownEmail | None:
+    """The parent as a further example, for the few-shot operator."""
+    if asked.parent is None or asked.operator != PARENT_AS_EXAMPLE:
+        return None
+    return ShownEmail(attributes=asked.parent.attributes, subject=asked.parent.subject, body=asked.parent.text)
 
 
 def _proportional(weights: NDArray[np.float64], most: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:

