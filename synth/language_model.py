@@ -63,7 +63,7 @@ class LanguageModelGenerator:
     temperature: float = 0.8
     top_k: int = 50
     top_p: float = 0.95
-    chunk: int = 64
+    chunk: int = 128
     few_shot_share: float = 0.5
     attempts: float = 4.0
     device: str = "cpu"
@@ -181,7 +181,7 @@ class LanguageModelGenerator:
     def _chunk(self, batch: Sequence[_Request], rng: np.random.Generator) -> tuple[list[Draft], list[str]]:
         """Drafts and prompt digests of one chunk, from disk if they were written before."""
         shown = [self.examples[i] for i in rng.permutation(len(self.examples))[:_SHOWN]]
-        limits = [_SUBJECT_TOKENS + int(1.6 * self.grid.length_words[r.attributes["length"]][1]) for r in batch]
+        limits = [_SUBJECT_TOKENS + int(1.4 * self.grid.length_words[r.attributes["length"]][1]) for r in batch]
         uniforms = rng.random((len(batch), max(limits)))
         prompts = [own_part(self._tokenizer, r.attributes, _shown_parent(r)) for r in batch]
         start = shared_prefix(self._tokenizer, shown)

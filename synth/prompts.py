@@ -3,7 +3,7 @@
 Small instruct models ignore instructions but continue patterns. Each example is a whole turn of a chat, request and
 answer, and the request for the new email is the last turn (measured against other forms in docs/generation.md):
 
-    user       Write an email about a delayed flight, from a friend who wants to give an update. The tone is hurried.
+    user       Write a short email about a delayed flight, from a friend who wants to give an update. The tone is hurried.
     assistant  Tom, we are stuck in Denver because of the snow ...
                Subject: Landing two hours late
     user       Write an email about ...
@@ -40,8 +40,14 @@ class ShownEmail:
 
 def request(attributes: Mapping[str, str]) -> str:
     """What the model is asked, in words. The topic stands first: a small model follows the first thing best."""
-    sender = f", from a {attributes['sender_role']}" if "sender_role" in attributes else ""
-    return f"Write an email about {attributes['topic']}{sender}."
+    length = attributes.get("length", "medium")
+    size = "" if length == "medium" else f"{length} "
+    text = f"Write a {size}email about {attributes['topic']}"
+    if "sender_role" in attributes:
+        text += f", from a {attributes['sender_role']}"
+        if "purpose" in attributes:
+            text += f" who wants to {attributes['purpose']}"
+    return text + (f". The tone is {attributes['tone']}." if "tone" in attributes else ".")
 
 
 def shared_prefix(tokenizer: Any, examples: Sequence[ShownEmail]) -> str:

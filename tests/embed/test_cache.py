@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "vectors.sqlite"
 
 
-@pytest.mark.parametrize("secret", [None, SECRET])
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "secret"])
 def test_gives_the_bits_of_the_inner_encoder_cold_and_warm(path: Path, secret: bytes | None) -> None:
     texts = emails(1300)
     plain = HashedFakeEncoder(16).encode(texts)
@@ -104,7 +104,7 @@ def test_progress_counts_hits_first_and_duplicates_too(path: Path) -> None:
     assert warm.seen == [(2, 2)]
 
 
-@pytest.mark.parametrize("secret", [None, SECRET])
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "secret"])
 def test_the_file_holds_no_text(path: Path, secret: bytes | None) -> None:
     CachedEncoder(Spy(), path, secret).encode(["meet me at the harbour"])
     content = b"".join(file.read_bytes() for file in path.parent.iterdir())
@@ -148,7 +148,7 @@ def tamper(path: Path, statement: str, *values: object) -> None:
         database.execute(statement, values)
 
 
-@pytest.mark.parametrize("secret", [None, SECRET])
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "secret"])
 @pytest.mark.parametrize(
     "change",
     [
