@@ -38,7 +38,7 @@ class AnswerRule:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """`values` int64[n]: a candidate's index, or the number of candidates for none; `similarity` float64[n]: cosines."""
+    """`values` int64[n]: a candidate, or the number of candidates for none; `similarity` float64[n]: cosines."""
 
     values: NDArray[np.int64]
     similarity: NDArray[np.float64]

@@ -10,7 +10,10 @@ import importlib.metadata
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.job import Job
 
 USAGE = """\
 synthpoll: refine synthetic training data by polling devices under local differential privacy.
@@ -82,20 +85,27 @@ def _job(config: Any) -> None:
 
 
 def _run(config: Any) -> None:
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
     from rich.console import Console
 
     from experiments.run import run_job
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked tokenizers would only warn
     _quiet_libraries()
-    plain = OmegaConf.to_container(config, resolve=True)
-    identity = OmegaConf.to_yaml(OmegaConf.create(_without_place(plain)))
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    job = instantiate(config, _convert_="object")
+    job, identity, digest = load_job(config)
     # A pipe has no width of its own; 80 columns would cut the table's headings to pieces.
     run_job(job, identity, digest, Console(width=None if sys.stdout.isatty() else 150))
+
+
+def load_job(config: Any) -> tuple[Job, str, str]:
+    """The job that a composed configuration describes, its identity as YAML, and the identity's short digest.
+
+    Raises InstantiationException, caused by the part's own error, for values out of range.
+    """
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    identity = OmegaConf.to_yaml(OmegaConf.create(_without_place(OmegaConf.to_container(config, resolve=True))))
+    job: Job = instantiate(config, _convert_="object")
+    return job, identity, hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 def _without_place(node: Any) -> Any:
@@ -106,6 +116,8 @@ def _without_place(node: Any) -> Any:
 
 def _quiet_libraries() -> None:
     """Loading bars of model libraries would tear the run's own progress bars."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked tokenizers would only warn
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -54,8 +54,8 @@ def print_header(console: Console, folder: RunFolder, job: Job) -> None:
         f"epsilon {privacy['epsilon_per_report']:g} per report and per device ({privacy['mechanism']['mechanism']}); "
         f"protects {privacy['unit']}\n"
         f"A count has a standard error of [bold]{resolution['stderr_of_a_count']:.1f}[/bold] devices; with "
-        f"{job.candidates} candidates the mean is [bold]{resolution['votes_per_candidate']:.1f}[/bold] votes. A candidate "
-        f"stands out from noise at about {resolution['votes_to_resolve_one_candidate']:.0f} votes "
+        f"{job.candidates} candidates the mean is [bold]{resolution['votes_per_candidate']:.1f}[/bold] votes. "
+        f"A candidate stands out from noise at about {resolution['votes_to_resolve_one_candidate']:.0f} votes "
         f"({job.threshold:g} standard errors).",
         soft_wrap=True,
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from aggregate.round import RoundState, Rules, play_round, slate_of
 from device_poll.cohorts import Cohorts, draw_cohorts
 from device_poll.fleet import SimulatedFleet
-from device_poll.population import Ownership, Population, assign_items
+from device_poll.population import Ownership, Population, PopulationError, assign_items
 from device_poll.report_log import ReportLog
 from embed.cache import CachedEncoder, load_or_create_secret
 from embed.encoder import Encoder
@@ -98,6 +98,12 @@ def _prepare(job: Job, encoders: Encoders, timings: Timings, console: Console) -
     items = job.devices.load()
     ownership = assign_items(items.users, job.devices.unit, job.devices.items_per_device)
     cohorts = draw_cohorts(len(ownership.device_ids), job.rounds, job.participation, job.seed)
+    smallest = min(len(cohort) for cohort in cohorts.answering)
+    if smallest < job.minimum_batch:
+        raise PopulationError(
+            f"the smallest cohort has {smallest} reachable devices, fewer than minimum_batch={job.minimum_batch}; ask more "
+            "devices, play fewer rounds or lower minimum_batch"
+        )
     watch = ReportLog.of(job.watch, ownership.device_ids) if job.watch else None
     if any(items.skipped.values()):
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(items.skipped.items()) if count)

@@ -52,10 +52,10 @@ class _InPlaceLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships n
         self._buffers = [x.new_empty((rows, heads, capacity, x.shape[-1])) for x in (keys, values)]
         for buffer, x in zip(self._buffers, (keys, values), strict=True):
             buffer[:, :, :length] = x
-        self._show(length)
+        self._show(rows, length)
 
-    def _show(self, length: int) -> None:
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+    def _show(self, rows: int, length: int) -> None:
+        self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -64,15 +64,16 @@ class _InPlaceLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships n
         start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
         for buffer, x in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = x
-        self._show(end)
+            buffer[: len(x), :, start:end] = x
+        self._show(len(key_states), end)
         return self.keys, self.values
 
-    def keep_rows(self, rows: torch.Tensor) -> None:
-        """Drop the other rows."""
+    def fill_gaps(self, gaps: torch.Tensor, movers: torch.Tensor, rows: int) -> None:
+        """Keep `rows` rows: those in `movers`, from behind, take the places in `gaps`. Copies only what moves."""
         length = self.keys.shape[-2]
-        self._buffers = [buffer[rows] for buffer in self._buffers]
-        self._show(length)
+        for buffer in self._buffers:
+            buffer[gaps, :, :length] = buffer[movers, :, :length]
+        self._show(rows, length)
 
 
 @torch.inference_mode()
@@ -147,11 +148,15 @@ def decode(
         if not going.any():
             break
         if not going.all():
-            rows_kept = torch.from_numpy(np.flatnonzero(going)).to(device)
-            alive, chosen = alive[going], chosen[going]
-            mask, positions = mask[rows_kept], positions[rows_kept]
+            kept = int(going.sum())
+            order = np.arange(len(going))
+            gaps, movers = np.flatnonzero(~going[:kept]), kept + np.flatnonzero(going[kept:])
+            order[gaps] = movers
+            order = order[:kept]
+            alive, chosen = alive[order], chosen[order]
+            mask, positions = mask[torch.from_numpy(order)], positions[torch.from_numpy(order)]
             for layer in cache.layers:
-                layer.keep_rows(rows_kept)
+                layer.fill_gaps(torch.from_numpy(gaps), torch.from_numpy(movers), kept)
         step_ids = torch.from_numpy(chosen).to(device)[:, None]
     # Decoded as a whole: a character may be spread over several tokens.
     return [tokenizer.decode(row) for row in tokens]

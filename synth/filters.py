@@ -35,10 +35,10 @@ class Filters:
     """Thresholds of the basic filters; the reasons are the keys of `REASONS`."""
 
     min_words: int = 12
-    max_words: int = 90
+    max_words: int = 120
     min_distinct_trigrams: float = 0.9
     max_copied_words: int = 12
-    min_topic_similarity: float = 0.3
+    min_topic_similarity: float = 0.2
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:

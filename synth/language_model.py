@@ -63,7 +63,7 @@ class LanguageModelGenerator:
     temperature: float = 0.8
     top_k: int = 50
     top_p: float = 0.95
-    chunk: int = 128
+    chunk: int = 64
     few_shot_share: float = 0.5
     attempts: float = 4.0
     device: str = "cpu"

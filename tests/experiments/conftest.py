@@ -1,0 +1,51 @@
+"""Runs of the smoke experiment: fakes for the models, everything else real."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from rich.console import Console
+
+from experiments.cli import load_job
+from experiments.run import run_job
+
+Run = Callable[..., Path]
+
+
+@pytest.fixture
+def compose_job():
+    def composed(*overrides: str):
+        with initialize_config_module("conf", version_base="1.3"):
+            return load_job(compose("config", overrides=list(overrides)))
+
+    return composed
+
+
+@pytest.fixture
+def smoke(tmp_path, compose_job) -> Run:
+    """Run the smoke experiment into tmp_path/NAME with extra overrides."""
+
+    def run(name: str, *overrides: str, console: Console | None = None) -> Path:
+        job = compose_job(
+            "experiment=smoke",
+            f"out={tmp_path / name}",
+            f"cache={tmp_path / 'cache'}",
+            "devices.devices=900",
+            *overrides,
+        )
+        return run_job(*job, console or Console(file=io.StringIO(), width=150))
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run folder but timings.csv, by relative name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "timings.csv"
+    }

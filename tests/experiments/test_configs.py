@@ -1,0 +1,33 @@
+"""Every experiment and every option of every group composes into a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import conf
+
+ROOT = Path(str(conf.__file__)).parent
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "experiment").glob("*.yaml")))
+def test_experiment_composes(compose_job, name):
+    job, identity, digest = compose_job(f"experiment={name}")
+    assert job.name == name
+    assert len(digest) == 8
+    assert "cache" not in identity
+
+
+@pytest.mark.parametrize(
+    "option",
+    sorted(f"{path.parent.name}={path.stem}" for path in ROOT.glob("*/*.yaml") if path.parent.name != "experiment"),
+)
+def test_option_composes(compose_job, option):
+    compose_job(option)
+
+
+def test_place_and_speed_are_no_part_of_a_run_s_identity(compose_job):
+    base = compose_job("experiment=smoke")[2]
+    assert compose_job("experiment=smoke", "workers=2", "out=/tmp/x", "cache=/tmp/y", "runs=z")[2] == base
+    assert compose_job("experiment=smoke", "seed=1")[2] != base

@@ -1,0 +1,186 @@
+"""The main job end to end on fakes: what it leaves, that it repeats, that it resumes, that nothing private leaks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+import experiments.run
+from device_poll.town.build import build_town
+from experiments.store import StoreError
+from synth.corpus import Corpus
+from tests.experiments.conftest import contents
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(encoding="utf-8")))
+
+
+def test_run_folder_holds_what_the_design_says(smoke):
+    screen = io.StringIO()
+    folder = smoke("run", "watch=resident-000007", console=Console(file=screen, width=150))
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "run.json", "metrics.csv", "timings.csv", "seed_corpus.json", "rounds", "oracle", "dataset"
+    }  # fmt: skip
+    for number in range(3):
+        place = folder / "rounds" / f"{number:03d}"
+        assert {path.name for path in place.iterdir()} == {
+            "corpus.parquet", "embeddings.npy", "tally.npz", "estimate.parquet", "metrics.json", "next_weights.npy",
+            "round.json", "oracle",
+        }  # fmt: skip
+        estimate = pq.read_table(place / "estimate.parquet")
+        assert estimate.num_rows == len(Corpus.from_parquet(place / "corpus.parquet")) == 40
+    public, truth = rows(folder / "metrics.csv"), rows(folder / "oracle" / "metrics.csv")
+    assert [row["round"] for row in public] == [row["round"] for row in truth] == ["0", "1", "2", "3"]
+    assert {"none_share", "over_threshold", "self_similarity", "bytes_down", "bytes_up", "stderr"} <= set(public[0])
+    assert {"rank_correlation", "similarity", "recall", "fid_pca16", "vote_mass_kept"} <= set(truth[0])
+    assert not set(public[0]) & set(truth[0]) - {"round"}
+
+    run = json.loads((folder / "run.json").read_text())
+    assert run["privacy"]["epsilon_per_device"] == 4.0
+    assert run["resolution"]["reports_per_round"] == 300
+    shown = screen.getvalue()
+    # 4 n e^eps / (e^eps - 1)^2 at n = 300, eps = 4 is 4.78^2; 300 / 40 votes a candidate
+    assert "standard error of 4.8 devices" in shown
+    assert "mean is 7.5 votes" in shown
+    assert str(folder) in shown
+
+
+def test_estimates_are_near_the_truth_and_the_claimed_errors_are_right(smoke):
+    folder = smoke("run", "devices.devices=6000")
+    for row in rows(folder / "oracle" / "metrics.csv")[:3]:
+        # 40 squared standard normals average 1 with standard error sqrt(2 / 40); 5 of those.
+        assert abs(float(row["error_in_stderr"]) ** 2 - 1) < 5 * np.sqrt(2 / 40)
+        assert float(row["rank_correlation"]) > 0.3
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(smoke):
+    first, second = contents(smoke("a")), contents(smoke("b", "workers=3"))
+    assert first == second
+    assert contents(smoke("c", "seed=1"))["rounds/000/tally.npz"] != first["rounds/000/tally.npz"]
+
+
+class Killed(BaseException):
+    """Stands for a kill at this point: nothing after it runs."""
+
+
+@pytest.mark.parametrize("kill_at", range(2, 60, 7))
+def test_a_killed_run_resumes_to_the_same_bytes(smoke, monkeypatch, kill_at):
+    """Killed after any number of written files, and again, a run ends bit-identical to an uninterrupted one."""
+    whole = contents(smoke("whole", "arms=[random_selection]", "watch=resident-000007"))
+    write, count = experiments.run.RunFolder.write_bytes, 0
+
+    def dying(self, name, content):
+        nonlocal count
+        count += 1
+        if count in (kill_at, kill_at + 9):
+            # A kill in the middle of a write leaves a scratch file behind.
+            scratch = self.path / name
+            scratch.parent.mkdir(parents=True, exist_ok=True)
+            scratch.with_name(f".writing-{scratch.name}").write_bytes(content[: len(content) // 2])
+            raise Killed
+        write(self, name, content)
+
+    monkeypatch.setattr(experiments.run.RunFolder, "write_bytes", dying)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            smoke("broken", "arms=[random_selection]", "watch=resident-000007")
+    assert contents(smoke("broken", "arms=[random_selection]", "watch=resident-000007")) == whole
+
+
+def test_kill_9_and_resume(smoke, tmp_path):
+    """The same with a real process and a real SIGKILL after the first complete round."""
+    whole = contents(smoke("whole"))
+    command = [
+        sys.executable, "-m", "experiments", "run", "experiment=smoke", "devices.devices=900",
+        f"out={tmp_path / 'killed'}", f"cache={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    mark = tmp_path / "killed" / "rounds" / "000" / "round.json"
+    deadline = time.monotonic() + 120
+    while not mark.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert mark.exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "killed") == whole
+
+
+def test_arms_stay_under_oracle_and_change_nothing_else(smoke):
+    plain = contents(smoke("plain"))
+    folder = smoke("arms", "arms=[no_privacy,random_selection]")
+    with_arms = {name: content for name, content in contents(folder).items() if not name.startswith("oracle/arms/")}
+    same = set(plain) - {"config.yaml", "oracle/rounds.png"}
+    assert {name: with_arms[name] for name in same} == {name: plain[name] for name in same}
+    arm = folder / "oracle" / "arms" / "no_privacy" / "rounds" / "000"
+    votes = np.load(arm / "oracle" / "votes.npy")
+    assert (np.load(arm / "tally.npz")["sums"] == votes).all()
+    floor = rows(folder / "oracle" / "arms" / "random_selection" / "metrics.csv")
+    assert floor[0]["winners"] == "12"
+
+
+def test_truth_and_private_text_stay_under_oracle(smoke, tmp_path):
+    """No word sequence of a device's mail and no true count is anywhere but under oracle/."""
+    folder = smoke("run", "watch=resident-000007")
+    town = build_town(900, 2, 0)
+    phrases = {" ".join(text.split()[3:8]).encode() for text in town.texts}
+    outside = {name: data for name, data in contents(folder).items() if "oracle/" not in name}
+    everywhere = contents(folder) | {f"cache/{n}": d for n, d in contents(tmp_path / "cache").items()}
+    everywhere["log"] = (tmp_path / "run.log").read_bytes()
+    for name, data in everywhere.items():
+        assert not any(phrase in data for phrase in phrases), name
+    for name, data in outside.items():
+        if not name.endswith((".npy", ".npz", ".parquet")):
+            assert b"resident-" not in data or name == "config.yaml", name
+    truth = np.load(folder / "rounds" / "000" / "oracle" / "votes.npy")
+    assert (np.load(folder / "rounds" / "000" / "tally.npz")["sums"] != truth).any()
+    # Negative control: the same search finds a phrase where it is.
+    sample = next(iter(phrases))
+    assert any(phrase in b"... " + sample + b" ..." for phrase in phrases)
+
+
+def test_dataset_is_released_without_oracle(smoke):
+    folder = smoke("run")
+    train, test = (
+        pq.read_table(folder / "dataset" / "data" / f"{split}-00000-of-00001.parquet") for split in ("train", "test")
+    )
+    assert train.num_rows + test.num_rows == 40
+    total = sum(train["weight"].to_pylist()) + sum(test["weight"].to_pylist())
+    assert total == pytest.approx(1.0)
+    assert not set(train["family"].to_pylist()) & set(test["family"].to_pylist()) - {""}
+    card = (folder / "dataset" / "README.md").read_text()
+    assert "epsilon = 4" in card
+    assert "similarity" not in card.split("## Columns")[0]
+
+
+def test_other_configuration_on_a_run_folder_is_refused(smoke):
+    smoke("run")
+    with pytest.raises(StoreError, match=r"another configuration .*was 'epsilon: 4.0'.*now 'epsilon: 2.0'"):
+        smoke("run", "epsilon=2.0")
+
+
+def test_two_processes_on_one_folder_are_refused(smoke, tmp_path):
+    folder = experiments.run.RunFolder(tmp_path / "run")
+    with folder.opened("a: 1\n"), pytest.raises(StoreError, match="another process"), folder.opened("a: 1\n"):
+        pass
+
+
+def test_damaged_round_file_is_named(smoke):
+    folder = smoke("run")
+    (folder / "rounds" / "001" / "metrics.json").write_text("{")
+    with pytest.raises(StoreError, match=r"001/metrics.json cannot be read"):
+        smoke("run")
