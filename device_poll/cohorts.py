@@ -70,8 +70,9 @@ def draw_cohorts(devices: int, rounds: int, participation: Participation, seed: 
         )
     order = rng.permutation(opted_in)
     asked = tuple(np.sort(order[r * size : (r + 1) * size]) for r in range(rounds))
+    # Place 0 of the streams is the opt-in's: round r's availability draws from r + 1, or the two would be linked.
     answering = tuple(
-        cohort[generator(seed, r, Stage.COHORTS).random(size) < participation.availability]
+        cohort[generator(seed, r + 1, Stage.COHORTS).random(size) < participation.availability]
         if participation.availability < 1
         else cohort
         for r, cohort in enumerate(asked)

@@ -1,0 +1,60 @@
+"""Tokens a second of synthpoll's decoding loop beside transformers' own `generate`, in one run.
+
+    make bench-generation
+
+Both write from the same prompts with the same sampling settings; prefill is part of the time of both. The peer gets the
+same padded batch and full prompts, because `generate` has no shared prefix.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from rich.console import Console
+from rich.table import Table
+
+from synth.decoding import Sampling, decode
+from synth.prompts import own_part, shared_prefix
+
+ROWS, NEW_TOKENS = 64, 64
+
+
+def main() -> None:
+    """Print one table."""
+    with initialize_config_module("conf", version_base="1.3"):
+        generator = instantiate(compose("config").generator, _convert_="object")
+    model, tokenizer = generator._model, generator._tokenizer
+    rng = np.random.default_rng(0)
+    prefix = shared_prefix(tokenizer, generator.examples[:3])
+    asked = [own_part(tokenizer, attributes, None) for attributes in generator.grid.sample(ROWS, rng)]
+
+    start = time.perf_counter()
+    uniforms = rng.random((ROWS, NEW_TOKENS))
+    decode(model, tokenizer, prefix, asked, uniforms, [NEW_TOKENS] * ROWS, Sampling(), lambda text: False)
+    ours = time.perf_counter() - start
+
+    tokenizer.padding_side = "left"
+    batch = tokenizer([prefix + part for part in asked], return_tensors="pt", padding=True, add_special_tokens=False)
+    torch.manual_seed(0)
+    start = time.perf_counter()
+    model.generate(
+        **batch, do_sample=True, temperature=0.8, top_k=50, top_p=0.95, max_new_tokens=NEW_TOKENS,
+        min_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    peer = time.perf_counter() - start
+
+    tokens = ROWS * NEW_TOKENS
+    table = Table(title=f"{ROWS} rows x {NEW_TOKENS} new tokens, {torch.get_num_threads()} threads")
+    for name in ("loop", "seconds", "tokens/s", "ratio"):
+        table.add_column(name, justify="right")
+    table.add_row("transformers generate", f"{peer:.1f}", f"{tokens / peer:.0f}", "1.0")
+    table.add_row("synth.decoding", f"{ours:.1f}", f"{tokens / ours:.0f}", f"{peer / ours:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
