@@ -76,8 +76,8 @@ class ZScoreSelector:
     def pick(self, estimate: Estimate, k: int, rng: np.random.Generator) -> Selection:
         """The significant candidates, largest count first."""
         order = np.argsort(-estimate.counts, kind="stable").astype(np.int64)
-        significant = int((z_scores(estimate) >= self.z).sum())
-        picks = order[: min(k, max(significant, self.at_least))]
+        significant = order[z_scores(estimate)[order] >= self.z]
+        picks = (significant if len(significant) >= self.at_least else order[: self.at_least])[:k]
         return Selection(picks=picks, weights=_weights(estimate.counts[picks]))
 
 

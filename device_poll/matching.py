@@ -1,9 +1,9 @@
 """Nearest candidate by FAISS: exact, chunked, ties to the lowest index.
 
 Both sides are whole numbers (int8 codes), so every inner product is an integer below 2^24 and exact in float32
-(embed/compact.py), and ties are real ties. Which of equals FAISS returns depends on its code path (with BLAS and SIMD it
-is not the lowest index), so tied queries are settled here. The answer therefore does not depend on chunk size, thread
-count, machine or FAISS's code paths.
+(embed/compact.py), and ties are real ties. Which of equals FAISS returns depends on its code path (with BLAS and SIMD
+it is not the lowest index), so tied queries are settled here. The answer therefore does not depend on chunk size,
+thread count, machine or FAISS's code paths.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ class SentenceTransformerEncoder:
 
         A Hub model that is not on this machine yet is downloaded here.
         """
+        if find_spec("sentence_transformers") is None:
+            raise EncoderError("sentence-transformers is not installed; install with: pip install 'synthpoll[models]'")
         limit = token_limit(self._folder)
         if limit is not None and self.max_tokens > limit:
             raise EncoderError(f"max_tokens is {self.max_tokens}; {self.model} takes at most {limit}")

@@ -115,13 +115,11 @@ def _without_place(node: Any) -> Any:
 
 
 def _quiet_libraries() -> None:
-    """Loading bars of model libraries would tear the run's own progress bars."""
+    """Loading bars of model libraries would tear the run's own. By environment, so that none is imported for it."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked tokenizers would only warn
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
 
 
 def _guarded(work: Any) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from aggregate.round import RoundRecord
 from device_poll.fleet import SimulatedFleet
@@ -79,6 +78,8 @@ class Oracle:
         `error_in_stderr` the root mean square of (estimate - truth) / stderr, which is near 1 if the claimed standard
         errors are right (0 without noise).
         """
+        from scipy.stats import spearmanr  # takes a second to import: not before the configuration was checked
+
         truth = votes[:-1].astype(np.float64)
         error, stderr = record.estimate.counts - truth, record.estimate.stderr
         varies = np.ptp(truth) > 0 and np.ptp(record.estimate.counts) > 0

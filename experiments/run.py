@@ -101,8 +101,9 @@ def _prepare(job: Job, encoders: Encoders, timings: Timings, console: Console) -
     smallest = min(len(cohort) for cohort in cohorts.answering)
     if smallest < job.minimum_batch:
         raise PopulationError(
-            f"the smallest cohort has {smallest} reachable devices, fewer than minimum_batch={job.minimum_batch}; ask more "
-            "devices, play fewer rounds or lower minimum_batch"
+            f"the smallest cohort has {smallest} reachable devices, fewer than minimum_batch={job.minimum_batch}; "
+            "bring more devices, play fewer rounds, lower minimum_batch, or make every message a pseudo-device with "
+            "devices.unit=item (which protects a message, not a person)"
         )
     watch = ReportLog.of(job.watch, ownership.device_ids) if job.watch else None
     if any(items.skipped.values()):

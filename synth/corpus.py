@@ -6,6 +6,7 @@ Nothing in here is private: a corpus holds only what the generator wrote and wha
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,10 @@ class Example:
 
     @property
     def id(self) -> str:
-        """Content address: 16 hexadecimal digits of text and lineage."""
-        parts = [self.text, self.subject, self.operator, str(self.round), self.prompt, *self.parents]
-        return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).hexdigest()
+        """Content address: 16 hexadecimal digits of everything in the example."""
+        content = {name: value for name, value in vars(self).items() if name != "attributes"}
+        content["attributes"] = sorted(self.attributes.items())
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def root(self) -> str:

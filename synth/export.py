@@ -40,7 +40,7 @@ class Release:
         content: dict[str, bytes] = {}
         for split, mask in (("train", ~test), ("test", test)):
             rows = np.flatnonzero(mask)
-            table = self.corpus.take(rows).to_table({"weight": self.weights[rows]})
+            table = self._table(rows)
             sink = io.BytesIO()
             pq.write_table(table, sink)
             content[f"data/{split}-00000-of-00001.parquet"] = sink.getvalue()
@@ -48,10 +48,20 @@ class Release:
         content["README.md"] = self._card(int((~test).sum()), int(test.sum())).encode()
         return content
 
+    def _table(self, rows: NDArray[np.int64]) -> pa.Table:
+        """The examples at `rows`, attributes as a struct: the datasets library does not load Arrow maps."""
+        part = self.corpus.take(rows)
+        table = part.to_table({"weight": self.weights[rows]})
+        # The names of the whole corpus, so that both splits have one schema.
+        names = sorted({name for example in self.corpus for name in example.attributes})
+        struct = pa.struct([(name, pa.string()) for name in names])
+        values = pa.array([dict(example.attributes) for example in part], type=struct)
+        return table.set_column(table.schema.get_field_index("attributes"), pa.field("attributes", struct), values)
+
     def _card(self, train: int, test: int) -> str:
         facts = "\n".join(f"| {name} | {value} |" for name, value in self.facts.items())
         return f"""---
-pretty_name: {self.title}
+pretty_name: {json.dumps(self.title)}
 language: en
 tags:
 - synthetic
@@ -119,6 +129,6 @@ def test_split(corpus: Corpus, share: float) -> NDArray[np.bool_]:
 def _jsonl(table: pa.Table) -> bytes:
     lines = []
     for row in table.to_pylist():
-        row["attributes"] = dict(row["attributes"])
+        row["attributes"] = {name: value for name, value in row["attributes"].items() if value is not None}
         lines.append(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
     return "".join(lines).encode()

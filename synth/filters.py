@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from synth.generator import Encode
 
-_PLACEHOLDER = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[A-Za-z _]+>|_{3,}|\bX{3,}\b|\b(?:your|my) name\b", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[A-Za-z _]+>|_{3,}|\bX{3,}\b|\byour name\b", re.IGNORECASE)
 _LEAKAGE = re.compile(
     r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body):|<\|im_|\bas an AI\b|language model", re.IGNORECASE
 )
@@ -32,7 +32,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Thresholds of the basic filters; the reasons are the keys of `REASONS`."""
+    """Thresholds of the basic filters."""
 
     min_words: int = 12
     max_words: int = 120

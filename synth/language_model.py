@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from synth.corpus import Corpus, Example
 from synth.filters import Draft, Filters, whole_sentences
 from synth.generator import Encode, Generation, GenerationError, Progress
 from synth.prompts import ShownEmail, finished, load_examples, own_part, parse, shared_prefix
-from synth.weights import ModelSource
+from synth.weights import ModelSource, fingerprint
 
 _SHOWN = 3  # few-shot examples in a prompt
 _SUBJECT_TOKENS = 24
@@ -50,9 +51,9 @@ class LanguageModelGenerator:
     """Few-shot generation on packaged, local or Hub weights.
 
     `chunk` requests are decoded together; it is part of what a text depends on, because float sums in a batch of
-    another size can differ in the last bit. `few_shot_share` is the share of variations that see their parent as an
-    example; the others are written anew from the parent's topic and other attributes. `attempts` bounds the requests
-    per kept text. `encode` enables the topic filter.
+    another size can differ in the last bit. `few_shot_share` is the share of chunks of variations that see their parent
+    as an example; the others are written anew from the parent's topic and other attributes. `attempts` bounds the
+    requests per kept text. `encode` enables the topic filter.
     """
 
     source: ModelSource
@@ -83,7 +84,9 @@ class LanguageModelGenerator:
         return f"{self.source.model} T={self.temperature:g} top_k={self.top_k} top_p={self.top_p:g}"
 
     def check(self) -> None:
-        """Raise GenerationError if weights or the device are missing."""
+        """Raise GenerationError if the libraries, the weights or the device are missing."""
+        if missing := [name for name in ("torch", "transformers", "gguf", "accelerate") if find_spec(name) is None]:
+            raise GenerationError(f"{', '.join(missing)} not installed; install with: pip install 'synthpoll[models]'")
         self.source.check()
         if self.device.startswith("cuda"):
             import torch
@@ -116,11 +119,13 @@ class LanguageModelGenerator:
         if len(parents) == 0 or not np.all(weights >= 0) or not weights.sum() > 0:
             raise GenerationError(f"nothing to vary: {len(parents)} parents with total weight {weights.sum():g}")
         rng = np.random.default_rng(stream)
-        most = self._most_requests(n)
         requests = []
-        for index in _proportional(weights, most, n, rng):
+        for place, index in enumerate(_proportional(weights, self._most_requests(n), n, rng)):
             parent = parents.examples[index]
-            shown = rng.random() < self.few_shot_share
+            # Whole chunks have one operator: a prompt with its parent is three times as long, and the rows of a chunk
+            # are padded to the longest.
+            chunk = place // self.chunk
+            shown = int((chunk + 1) * self.few_shot_share) > int(chunk * self.few_shot_share)
             requests.append(
                 _Request(
                     attributes=self.grid.change(parent.attributes, rng),
@@ -186,7 +191,7 @@ class LanguageModelGenerator:
         prompts = [own_part(self._tokenizer, r.attributes, _shown_parent(r)) for r in batch]
         start = shared_prefix(self._tokenizer, shown)
         identity = {
-            "weights": self._folder,
+            "weights": fingerprint(self._folder),
             "torch": self._runtime,
             "sampling": asdict(self._sampling),
             "prefix": start,

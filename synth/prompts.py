@@ -41,8 +41,8 @@ class ShownEmail:
 def request(attributes: Mapping[str, str]) -> str:
     """What the model is asked, in words. The topic stands first: a small model follows the first thing best."""
     length = attributes.get("length", "medium")
-    size = "" if length == "medium" else f"{length} "
-    text = f"Write a {size}email about {attributes['topic']}"
+    what = "an email" if length == "medium" else f"a {length} email"
+    text = f"Write {what} about {attributes['topic']}"
     if "sender_role" in attributes:
         text += f", from a {attributes['sender_role']}"
         if "purpose" in attributes:
@@ -74,18 +74,23 @@ def parse(continuation: str) -> tuple[str, str] | None:
     """(subject, body) of a continuation, or None if it has no body. A missing subject is empty."""
     body, _, subject = continuation.strip().partition(_SUBJECT)
     body = " ".join(body.split())
-    return (subject.strip().split("\n", 1)[0], body) if body else None
+    return (subject.strip().split("\n", 1)[0].rstrip(), body) if body else None
 
 
 def load_examples(path: str | Path | None = None) -> tuple[ShownEmail, ...]:
     """The few-shot examples of a YAML file; None reads the packaged ones.
 
-    Raises ValueError, in one line, if an entry has other fields, there are fewer than three, or the file is missing.
+    Raises ValueError, in one line, if an entry has other fields, there are fewer than three, or the file is missing or
+    not valid YAML.
     """
     source = files("synth") / "grids" / "email_examples.yaml" if path is None else Path(path)
     if not source.is_file():
         raise ValueError(f"{source}: the file of few-shot examples does not exist")
-    entries = yaml.safe_load(source.read_text(encoding="utf-8"))
+    try:
+        entries = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{source}: not valid YAML{line}: {error.problem}") from None
     if not isinstance(entries, list) or len(entries) < 3:
         raise ValueError(f"{source}: expected a list of at least three examples")
     examples = []

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from synth.generator import GenerationError
@@ -43,16 +44,16 @@ class ModelSource:
                 f"generator model folder {self.model} does not exist; give a folder, a Hub id or package:..."
             )
 
-    def folder(self, cache: Path) -> str:
-        """What transformers can load: a converted folder under `cache`, the given folder, or the Hub id."""
+    def folder(self, cache_folder: Path) -> str:
+        """What transformers can load: a converted folder under `cache_folder`, the given folder, or the Hub id."""
         if not self.model.startswith("package:"):
             return str(Path(self.model).expanduser()) if Path(self.model).expanduser().is_dir() else self.model
         source = self._packaged_file()
         digest = self._verified_digest(source)
-        target = cache / "models" / f"{source.stem}-{digest[:12]}-v{_CONVERSION}"
+        target = cache_folder / "models" / f"{source.stem}-{digest[:12]}-v{_CONVERSION}"
         if not target.is_dir():
             # One process converts, the others wait; rename is atomic, so a killed conversion leaves no half folder.
-            with _locked(cache / "models" / ".lock"):
+            with _locked(cache_folder / "models" / ".lock"):
                 if not target.is_dir():
                     _convert_gguf(source, target)
         return str(target)
@@ -77,6 +78,22 @@ class ModelSource:
                 f"version. Reinstall it{': ' + self.install if self.install else ''}"
             )
         return digest
+
+
+@cache
+def fingerprint(model: str) -> str:
+    """What identifies the weights that `folder` returned: a digest of a folder's files, or a Hub id's commit."""
+    folder = Path(model)
+    if not folder.is_dir():
+        from transformers import AutoConfig
+
+        return f"{model}@{AutoConfig.from_pretrained(model)._commit_hash}"
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in {".safetensors", ".bin", ".json", ".jinja", ".model"}:
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 @contextmanager

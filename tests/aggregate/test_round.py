@@ -1,0 +1,210 @@
+"""A round is a pure function: poll, estimate, select, vary. Fakes stand for the models and the devices."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from aggregate.ingest import BatchError
+from aggregate.round import RoundRecord, RoundState, Rules, play_round, slate_of
+from aggregate.selection import RandomSelector, RankSelector, SampleSelector, ZScoreSelector
+from embed.compact import CompactEmbeddings
+from embed.hashed import HashedFakeEncoder
+from privacy.mechanism import Mechanism, ReportBatch
+from privacy.no_privacy import NoPrivacy
+from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import DeviceStream, Stage, seed_sequence
+from privacy.unary_encoding import OptimizedUnaryEncoding
+from synth.scripted import ScriptedFakeGenerator
+
+CANDIDATES, KEEP, DEVICES = 12, 4, 900
+
+
+@dataclass
+class FakeFleet:
+    """Fake: two thirds of the devices hold gas prices, the others nothing that any candidate is about."""
+
+    devices: int = DEVICES
+    use_case: str | None = None
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def poll(self, use_case: str, slate: CompactEmbeddings, mechanism: Mechanism, round: int) -> Iterator[ReportBatch]:
+        self.asked.append((round, len(slate)))
+        wanted = HashedFakeEncoder().encode(["gas prices"])[0]
+        values = np.full(self.devices, len(slate), dtype=np.int64)
+        values[: self.devices * 2 // 3] = (slate.decode() @ wanted).argmax()
+        rng = DeviceStream.simulation(seed=0, round=round, stage=Stage.PRIVATIZE, chunk=0)
+        yield ReportBatch(self.use_case or use_case, np.arange(self.devices), mechanism.privatize(values, rng))
+
+
+def rules(**changes: object) -> Rules:
+    return replace(
+        Rules(
+            mechanism=partial(_oue, 4.0),
+            selector=RankSelector(),
+            generator=ScriptedFakeGenerator(),
+            encoder=HashedFakeEncoder(),
+            candidates=CANDIDATES,
+            keep=KEEP,
+            minimum_batch=100,
+            use_case="mail",
+        ),
+        **changes,
+    )
+
+
+def _oue(epsilon: float, size: int) -> OptimizedUnaryEncoding:
+    return OptimizedUnaryEncoding(epsilon=epsilon, domain_size=size)
+
+
+def quiet(kept: int, wanted: int) -> None:
+    pass
+
+
+def first_state(n: int = CANDIDATES) -> RoundState:
+    seeds = ScriptedFakeGenerator().seed(n, seed_sequence(0, 0, Stage.SEED_CORPUS), quiet)
+    return RoundState(number=0, corpus=seeds.corpus)
+
+
+def play(state: RoundState, fleet: FakeFleet | None = None, seed: int = 0, **changes: object):
+    return play_round(state, rules(**changes), fleet or FakeFleet(), seed, quiet)
+
+
+def same(a: RoundRecord, b: RoundRecord) -> bool:
+    return (
+        all(
+            np.array_equal(getattr(a, name), getattr(b, name))
+            for name in ("embeddings", "next_weights", "none", "drops", "attempted", "bytes_down", "report_bits")
+        )
+        and np.array_equal(a.tally.sums, b.tally.sums)
+        and np.array_equal(a.estimate.counts, b.estimate.counts)
+        and np.array_equal(a.selection.picks, b.selection.picks)
+    )
+
+
+@pytest.mark.parametrize("selector", [RankSelector(), ZScoreSelector(at_least=2), SampleSelector(), RandomSelector()])
+def test_the_same_input_gives_the_same_output_and_is_left_alone(selector) -> None:
+    state = first_state()
+    before = copy.deepcopy(state)
+    np.random.seed(1)  # noqa: NPY002  # a round must not look at the global state
+    (next_state, record) = play(state, selector=selector)
+    np.random.seed(2)  # noqa: NPY002
+    (again, record_again) = play(state, selector=selector)
+    assert next_state == again
+    assert same(record, record_again)
+    assert state == before
+    other_state, other = play(state, selector=selector, seed=1)
+    assert other_state != next_state, "another seed, other children"
+    assert np.array_equal(other.tally.sums, record.tally.sums), "the fake fleet has its own seed"
+
+
+def test_winners_lead_the_next_corpus_and_children_fill_it() -> None:
+    state = first_state()
+    next_state, record = play(state)
+    picks = record.selection.picks
+    assert (
+        len(picks) == KEEP
+        and record.estimate.counts[picks].tolist() == sorted(record.estimate.counts, reverse=True)[:4]
+    )
+    assert next_state.number == 1
+    assert len(next_state.corpus) == CANDIDATES
+    assert next_state.corpus.examples[:KEEP] == state.corpus.take(picks).examples
+    winners = {example.id for example in next_state.corpus.examples[:KEEP]}
+    for child in next_state.corpus.examples[KEEP:]:
+        assert child.round == 1
+        assert child.parents[0] in winners
+        assert child.family in state.corpus.ids
+    assert "gas prices" in state.corpus.examples[picks[0]].text, "what the devices hold wins"
+
+
+def test_the_record_says_what_the_server_learned() -> None:
+    state = first_state()
+    fleet = FakeFleet()
+    _, record = play(state, fleet)
+    vectors, slate = slate_of(HashedFakeEncoder(), state.corpus)
+    np.testing.assert_array_equal(record.embeddings, vectors)
+    assert record.bytes_down == slate.nbytes == CANDIDATES * 64 + 4
+    assert record.report_bits == CANDIDATES + 1
+    assert record.tally.reports == record.estimate.reports == DEVICES
+    assert len(record.tally.sums) == CANDIDATES + 1
+    assert len(record.estimate.counts) == len(record.estimate.stderr) == CANDIDATES
+    assert record.attempted == CANDIDATES - KEEP and record.drops == {}
+    # One third of the devices hold nothing that is asked about; five standard errors.
+    none, stderr = record.none
+    assert stderr > 0 and abs(none - DEVICES / 3) < 5 * stderr
+    assert abs(record.estimate.counts.max() - DEVICES * 2 / 3) < 5 * record.estimate.stderr.max()
+    assert fleet.asked == [(0, CANDIDATES)]
+
+
+def test_without_privacy_the_estimate_is_the_truth() -> None:
+    _, record = play(first_state(), mechanism=lambda size: NoPrivacy(domain_size=size))
+    assert sorted(record.estimate.counts.tolist()) == [0.0] * (CANDIDATES - 1) + [600.0]
+    assert record.none == (300.0, 0.0)
+
+
+@pytest.mark.parametrize("selector", [RankSelector(), RandomSelector(), ZScoreSelector(z=3, at_least=1)])
+def test_weights_are_shares_that_a_family_splits_evenly(selector) -> None:
+    next_state, record = play(first_state(), selector=selector)
+    weights, corpus = record.next_weights, next_state.corpus
+    assert len(weights) == len(corpus) == CANDIDATES
+    assert weights.sum() == pytest.approx(1, abs=1e-12) and (weights >= 0).all()
+    shares = record.selection.weights / record.selection.weights.sum()
+    for i, share in enumerate(shares):
+        winner = corpus.examples[i].id
+        family = [j for j, e in enumerate(corpus) if j == i or (j >= len(shares) and e.parents[0] == winner)]
+        np.testing.assert_allclose(weights[family], share / len(family), atol=1e-12)
+
+
+def test_rounds_follow_one_another() -> None:
+    state, fleet = first_state(), FakeFleet()
+    for _ in range(3):
+        state, record = play(state, fleet)
+    assert fleet.asked == [(0, CANDIDATES), (1, CANDIDATES), (2, CANDIDATES)]
+    assert record.number == 2 and state.number == 3
+    about = [example.attributes["topic"] for example in state.corpus]
+    assert about.count("gas prices") > CANDIDATES / 2, "the corpus moves to what the devices hold"
+    assert {example.round for example in state.corpus} >= {3}
+
+
+def test_a_seed_corpus_may_have_another_size_than_the_slate() -> None:
+    next_state, record = play(first_state(30))
+    assert len(record.estimate.counts) == 30
+    assert len(next_state.corpus) == CANDIDATES
+
+
+def test_too_few_reports_are_not_used() -> None:
+    with pytest.raises(BatchError, match="use case 'mail' has 99 reports, fewer than the minimum batch of 100"):
+        play(first_state(), FakeFleet(devices=99))
+    with pytest.raises(BatchError, match="has 0 reports"):
+        play(first_state(), FakeFleet(devices=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"candidates": 1, "keep": 1}, "candidates is 1; expected 2 or more"),
+        ({"keep": CANDIDATES}, f"keep is {CANDIDATES}; expected 1 to candidates - 1 = {CANDIDATES - 1}"),
+        ({"keep": CANDIDATES + 5}, f"keep is {CANDIDATES + 5}"),
+        ({"keep": 0}, "keep is 0"),
+        ({"minimum_batch": 0}, "minimum_batch is 0"),
+        ({"candidates": OptimizedUnaryEncoding.largest_domain}, str(OptimizedUnaryEncoding.largest_domain + 1)),
+        ({"mechanism": partial(_oue, -1.0)}, "epsilon"),
+    ],
+)
+def test_rules_that_cannot_be_played_are_refused_at_once(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rules(**changes)
+
+
+def test_the_largest_slate_a_mechanism_supports() -> None:
+    most = OptimizedUnaryEncoding.largest_domain - 1
+    assert rules(candidates=most).candidates == most
+    wider = rules(
+        candidates=most + 1, mechanism=lambda size: RandomizedResponse(epsilon=4.0, domain_size=size)
+    )  # another mechanism has room for it
+    assert wider.candidates == most + 1

@@ -1,0 +1,145 @@
+"""Every reason to drop a text fires on its own example, and a good text passes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from synth.filters import Draft, Filters, whole_sentences, words
+
+GOOD = (
+    "Hi Ruth, we are putting up the long table on Saturday and would love to have you over. Come any time after four, "
+    "and bring nothing but an appetite."
+)
+SHOWN = "All, the mail server will be offline on Tuesday from 10 pm to midnight while we replace two disks."
+DRAFT = Draft(attributes={"topic": "planning a garden party"}, subject="Saturday", body=GOOD, shown=(SHOWN,))
+REASONS = {
+    "no body": replace(DRAFT, body=None),
+    "too short": replace(DRAFT, body="See you on Saturday."),
+    "too long": replace(DRAFT, body=" ".join(f"word{i}" for i in range(91)) + "."),
+    "placeholder": replace(DRAFT, body=GOOD.replace("Ruth", "[Name]")),
+    "prompt leakage": replace(DRAFT, body=GOOD + " Topic: party"),
+    "repetition": replace(DRAFT, body="we will meet again soon " * 6),
+    "copy of an example": replace(DRAFT, body=f"Hello you. {SHOWN[5:]} That is it."),
+}
+
+
+LIMITS = Filters(min_words=12, max_words=90)
+
+
+def judge(*drafts: Draft, filters: Filters | None = None, seen: set[str] | None = None) -> list[str | None]:
+    return (filters or LIMITS).judge(drafts, set() if seen is None else seen)
+
+
+def test_a_good_text_passes() -> None:
+    assert judge(DRAFT) == [None]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_fires(reason: str) -> None:
+    assert judge(REASONS[reason]) == [reason]
+
+
+def test_reasons_can_be_counted() -> None:
+    other = replace(DRAFT, body=GOOD.replace("Saturday", "Sunday"))
+    verdicts = judge(DRAFT, *REASONS.values(), *REASONS.values(), DRAFT, other)
+    assert Counter(verdicts) == {None: 2, **dict.fromkeys(REASONS, 2), "duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[Your Name]", "{date}", "<First Name>", "____", "XXX", "your name", "Your Name"],
+)  # fmt: skip
+def test_placeholders(text: str) -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}.")) == ["placeholder"]
+    assert judge(replace(DRAFT, subject=f"About {text}")) == ["placeholder"]
+
+
+@pytest.mark.parametrize("text", ["###", "Subject: x", "body: x", "<|im_end|>", "As an AI I", "a language model"])
+def test_leakage(text: str) -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["prompt leakage"]
+    assert judge(replace(DRAFT, subject=text)) == ["prompt leakage"]
+
+
+def test_what_only_looks_like_a_placeholder_or_leakage_passes() -> None:
+    assert judge(replace(DRAFT, body=GOOD + " It costs < 5 dollars; the subject was a_b, not xx or a name.")) == [None]
+
+
+def test_thresholds_are_inclusive() -> None:
+    of = {n: replace(DRAFT, body=" ".join(f"word{i}" for i in range(n))) for n in (11, 12, 90, 91)}
+    assert judge(*of.values()) == ["too short", None, None, "too long"]
+    exact = Filters(max_copied_words=5)
+    five, six = "one two three four five", "one two three four five six"
+    draft = replace(DRAFT, shown=("zero one two three four five six seven",))
+    filler = "Ruth came to see us on Saturday afternoon with"
+    assert judge(replace(draft, body=f"{filler} {five}."), filters=exact) == [None]
+    assert judge(replace(draft, body=f"{filler} {six}."), filters=exact) == ["copy of an example"]
+
+
+def test_duplicates_are_seen_across_calls_whatever_their_case_and_marks() -> None:
+    seen: set[str] = set()
+    assert judge(DRAFT, seen=seen) == [None]
+    assert judge(replace(DRAFT, body=GOOD.upper().replace(",", " --")), seen=seen) == ["duplicate"]
+    assert judge(DRAFT) == [None]
+    # What is dropped for another reason does not block a later text.
+    assert judge(REASONS["too short"], REASONS["too short"]) == ["too short", "too short"]
+
+
+def on_topic(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Stub: unit vectors at the angle of how much a text is about the table; topics are the first axis."""
+    cosines = np.array([0.3 if "table" in text else 0.0 if "disks" in text else 1.0 for text in texts])
+    return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1).astype(np.float32)
+
+
+def test_the_topic_filter_needs_an_encoder_and_a_topic() -> None:
+    near, far = DRAFT, replace(DRAFT, body=f"Hello Ruth, {SHOWN} Regards, Tom", shown=())
+    untold = replace(far, attributes={}, body=(far.body or "") + " PS")
+    assert judge(near, far, untold) == [None, None, None]
+    loose, tight = Filters(min_topic_similarity=0.29), Filters(min_topic_similarity=0.31)
+    assert loose.judge([near, far, untold], set(), on_topic) == [None, "off topic", None]
+    assert tight.judge([near, far, untold], set(), on_topic) == ["off topic", "off topic", None]
+    assert Filters(min_topic_similarity=-1).judge([near, far, untold], set(), on_topic) == [None, None, None]
+
+
+def test_the_encoder_sees_only_what_is_left() -> None:
+    given: list[list[str]] = []
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        given.append(list(texts))
+        return on_topic(texts)
+
+    Filters().judge([REASONS["too short"], DRAFT], set(), encode)
+    assert given == [[GOOD], ["planning a garden party"]]
+    Filters().judge([REASONS["too short"]], set(), encode)
+    assert len(given) == 2
+
+
+@pytest.mark.parametrize(("fewest", "most"), [(0, 10), (11, 10)])
+def test_bad_thresholds(fewest: int, most: int) -> None:
+    with pytest.raises(ValueError, match=f"filters.min_words is {fewest} and filters.max_words {most}"):
+        Filters(min_words=fewest, max_words=most)
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        ("It rains. We stay in", "It rains."),
+        ("It rains! Do we stay?", "It rains! Do we stay?"),
+        ('He said "stay." And then', 'He said "stay."'),
+        ("We pay 3.50 each", None),
+        ("Version 2.1 is out. It costs 3.50 and", "Version 2.1 is out."),
+        ("no end in sight", None),
+        ("", None),
+    ],
+)
+def test_whole_sentences(body: str, whole: str | None) -> None:
+    assert whole_sentences(body) == whole
+
+
+def test_words() -> None:
+    assert words("Don't wait: Zoë's 2nd_draft, OK?") == ["don't", "wait", "zoë's", "2nd", "draft", "ok"]
