@@ -24,11 +24,15 @@ from transformers.cache_utils import DynamicLayer
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Temperature, then the `top_k` likeliest tokens, then of those the smallest set of mass `top_p`."""
+    """Temperature, then the `top_k` likeliest tokens, then of those the smallest set of mass `top_p`.
+
+    Tokens that contain a character of `never` are not written: '[' opens the placeholders that small models love.
+    """
 
     temperature: float = 0.8
     top_k: int = 50
     top_p: float = 0.95
+    never: str = ""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -122,6 +126,7 @@ def decode(
     texts = [""] * rows
     tokens: list[list[int]] = [[] for _ in range(rows)]
     ends = _end_tokens(model, tokenizer)
+    banned = _tokens_with(tokenizer, sampling.never)
     alive = np.arange(rows)  # alive[i] is the request that row i of the tensors belongs to
     step_ids, column = ids, shared
     for step in range(longest):
@@ -133,6 +138,7 @@ def decode(
             position_ids=positions[:, column:filled],
             logits_to_keep=1,
         ).logits[:, -1]
+        logits[:, banned] = -torch.inf
         column = filled
         chosen = _sample(logits, uniforms[alive, step], sampling)
         going = np.ones(len(alive), dtype=bool)
@@ -166,6 +172,16 @@ def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     configured = getattr(model.generation_config, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured]
     return {token for token in (*ends, tokenizer.eos_token_id) if token is not None}
+
+
+def _tokens_with(tokenizer: Any, characters: str) -> list[int]:
+    """Tokens whose text contains one of the characters; special tokens are not text."""
+    special = set(tokenizer.all_special_ids)
+    return [
+        token
+        for piece, token in tokenizer.get_vocab().items()
+        if token not in special and any(character in piece for character in characters)
+    ]
 
 
 def _sample(logits: torch.Tensor, uniforms: NDArray[np.float64], sampling: Sampling) -> NDArray[np.int64]:

@@ -53,7 +53,8 @@ class LanguageModelGenerator:
     `chunk` requests are decoded together; it is part of what a text depends on, because float sums in a batch of
     another size can differ in the last bit. `few_shot_share` is the share of chunks of variations that see their parent
     as an example; the others are written anew from the parent's topic and other attributes. `attempts` bounds the
-    requests per kept text. `encode` enables the topic filter.
+    requests per kept text. No text gets more than `max_new_tokens`; what is cut off ends with its last whole sentence.
+    Characters of `never` are not written. `encode` enables the topic filter.
     """
 
     source: ModelSource
@@ -64,6 +65,8 @@ class LanguageModelGenerator:
     temperature: float = 0.8
     top_k: int = 50
     top_p: float = 0.95
+    never: str = "[{"
+    max_new_tokens: int = 150
     chunk: int = 64
     few_shot_share: float = 0.5
     attempts: float = 4.0
@@ -73,6 +76,8 @@ class LanguageModelGenerator:
     def __post_init__(self) -> None:
         if self.chunk < 1:
             raise ValueError(f"generator.chunk is {self.chunk}; expected 1 or more requests")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"generator.max_new_tokens is {self.max_new_tokens}; expected 1 or more")
         if not 0 <= self.few_shot_share <= 1:
             raise ValueError(f"generator.few_shot_share is {self.few_shot_share}; expected a share in [0, 1]")
         if self.attempts < 1:
@@ -186,7 +191,8 @@ class LanguageModelGenerator:
     def _chunk(self, batch: Sequence[_Request], rng: np.random.Generator) -> tuple[list[Draft], list[str]]:
         """Drafts and prompt digests of one chunk, from disk if they were written before."""
         shown = [self.examples[i] for i in rng.permutation(len(self.examples))[:_SHOWN]]
-        limits = [_SUBJECT_TOKENS + int(1.4 * self.grid.length_words[r.attributes["length"]][1]) for r in batch]
+        longest = [_SUBJECT_TOKENS + int(1.4 * self.grid.length_words[r.attributes["length"]][1]) for r in batch]
+        limits = [min(limit, self.max_new_tokens) for limit in longest]
         uniforms = rng.random((len(batch), max(limits)))
         prompts = [own_part(self._tokenizer, r.attributes, _shown_parent(r)) for r in batch]
         start = shared_prefix(self._tokenizer, shown)
@@ -230,7 +236,7 @@ class LanguageModelGenerator:
     def _sampling(self) -> Any:
         from synth.decoding import Sampling
 
-        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, never=self.never)
 
     @cached_property
     def _folder(self) -> str:
