@@ -36,7 +36,8 @@ class Rules:
 
     `mechanism` makes the mechanism for a number of values (candidates and 'none of these'); `candidates` is the slate
     size that variation grows the winners back to; `keep` the most winners of a round; `minimum_batch` the fewest
-    reports that are used at all.
+    reports that are used at all; winners have children in proportion to their votes to the power of `concentration`
+    (0: all the same, 1: as their votes).
     """
 
     mechanism: Callable[[int], Mechanism]
@@ -47,6 +48,7 @@ class Rules:
     keep: int
     minimum_batch: int
     use_case: str
+    concentration: float = 1.0
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
@@ -56,6 +58,8 @@ class Rules:
                 f"keep is {self.keep}; expected 1 to candidates - 1 = {self.candidates - 1}, so that each round writes "
                 "something new"
             )
+        if not 0 <= self.concentration <= 1:
+            raise ValueError(f"concentration is {self.concentration:g}; expected a power in [0, 1]")
         if self.minimum_batch < 1:
             raise ValueError(f"minimum_batch is {self.minimum_batch}; expected 1 or more reports")
         self.mechanism(self.candidates + 1)  # raises now if the slate is larger than the mechanism supports
@@ -117,7 +121,7 @@ def play_round(
     winners = state.corpus.take(selection.picks)
     children = rules.generator.vary(
         winners,
-        selection.weights,
+        selection.weights**rules.concentration,
         rules.candidates - len(winners),
         number + 1,
         seed_sequence(seed, number, Stage.VARY),

@@ -27,10 +27,11 @@ class Job:
     """Refine a synthetic corpus over `rounds` polls.
 
     `mechanism` makes the local randomizer for a number of values; `candidates` is the slate size, `keep` the most
-    winners of a round; `threshold` the standard errors above zero at which a candidate counts as resolved;
-    `minimum_batch` the fewest reports the server uses; `test_share` the share of the released set that becomes its test
-    split; `arms` adds runs without privacy (ceiling) and with random selection (floor), for evaluation; `watch` the id
-    of a device whose report log is kept; `workers` a speed knob. Raises ValueError for values out of range.
+    winners of a round; `concentration` how strongly children follow votes (Rules); `threshold` the standard errors
+    above zero at which a candidate counts as resolved; `minimum_batch` the fewest reports the server uses;
+    `test_share` the share of the released set that becomes its test split; `arms` adds runs without privacy (ceiling)
+    and with random selection (floor), for evaluation; `watch` the id of a device whose report log is kept; `workers` a
+    speed knob. Raises ValueError for values out of range.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Job:
     rounds: int
     candidates: int
     keep: int
+    concentration: float
     threshold: float
     minimum_batch: int
     test_share: float
@@ -86,6 +88,7 @@ class Job:
             keep=self.keep,
             minimum_batch=self.minimum_batch,
             use_case=self.name,
+            concentration=self.concentration,
         )
 
 

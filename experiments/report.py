@@ -123,6 +123,7 @@ def write_plots(folder: RunFolder, job: Job) -> None:
             axis.plot([row["round"] for row in rows], [row[key] for row in rows], marker="o", label=name)
         axis.set(title=title, xlabel="polls so far")
         axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
     figure.suptitle(f"{job.name}: local epsilon {job.epsilon:g}, seed {job.seed} (noise-free evaluation)")
     _save(folder, "oracle/rounds.png", figure)

@@ -208,3 +208,27 @@ def test_the_largest_slate_a_mechanism_supports() -> None:
         candidates=most + 1, mechanism=lambda size: RandomizedResponse(epsilon=4.0, domain_size=size)
     )  # another mechanism has room for it
     assert wider.candidates == most + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingFakeGenerator(ScriptedFakeGenerator):
+    """Fake: also keeps the weights it was given."""
+
+    given: list[np.ndarray] = field(default_factory=list)
+
+    def vary(self, parents, weights, n, round, stream, progress):
+        self.given.append(weights)
+        return ScriptedFakeGenerator.vary(self, parents, weights, n, round, stream, progress)
+
+
+def test_concentration_sets_how_strongly_children_follow_votes_and_not_the_released_weights() -> None:
+    generator = RecordingFakeGenerator()
+    records = [
+        play(first_state(), generator=generator, selector=SampleSelector(), concentration=power)[1]
+        for power in (0.0, 0.5, 1.0)
+    ]
+    votes = records[0].selection.weights
+    assert all((record.selection.weights == votes).all() for record in records)
+    for power, given in zip((0.0, 0.5, 1.0), generator.given, strict=True):
+        np.testing.assert_allclose(given, votes**power)
+    assert generator.given[0].std() == 0 < generator.given[1].std() < generator.given[2].std()

@@ -128,6 +128,7 @@ def test_corpus_that_was_not_fetched(fails):
         ("rounds=0", "rounds is 0; expected a whole number, 1 or more"),
         ("rounds=2.5", "rounds is 2.5; expected a whole number"),
         ("seed=-1", "seed is -1"),
+        ("concentration=2", "concentration is 2; expected a power in [0, 1]"),
         ("test_share=1", "test_share is 1; expected a share in (0, 1)"),
         ("arms=[best]", "arms has 'best'; expected some of no_privacy, random_selection"),
         ("answer.items=30", "answer.items is 30 and answer.recent 20"),
