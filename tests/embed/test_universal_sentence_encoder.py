@@ -37,10 +37,7 @@ def test_workers_change_no_bits_and_leave_blas_as_it_was() -> None:
 
     texts = emails(40)
     encoder = UniversalSentenceEncoder(workers=1)
-    try:
-        encoder.check()
-    except EncoderError as error:
-        pytest.skip(str(error))
+    encoder.check()  # `make install` brings the weights: without them this fails, it is not skipped
     before = [library["num_threads"] for library in threadpoolctl.threadpool_info()]
     alone = encoder.encode(texts)
     np.testing.assert_array_equal(UniversalSentenceEncoder(workers=4).encode(texts), alone)
@@ -53,10 +50,7 @@ def test_workers_change_no_bits_and_leave_blas_as_it_was() -> None:
 @pytest.mark.weights
 def test_languages_share_the_space() -> None:
     encoder = UniversalSentenceEncoder()
-    try:
-        encoder.check()
-    except EncoderError as error:
-        pytest.skip(str(error))
+    encoder.check()  # `make install` brings the weights: without them this fails, it is not skipped
     english, german, other = encoder.encode(
         ["The printer is broken again.", "Der Drucker ist schon wieder kaputt.", "I love roses and tulips!"]
     )

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from synth.filters import Filters
-from synth.generator import GenerationError
 from synth.language_model import LanguageModelGenerator
 from synth.weights import ModelSource
 
@@ -31,10 +30,7 @@ def test_the_packaged_model_writes_emails_that_repeat(tmp_path_factory: pytest.T
         source, filters = ModelSource(**parts["source"]), Filters(**parts["filters"])
         return LanguageModelGenerator(source=source, cache=cache, filters=filters, chunk=8, **chosen)
 
-    try:
-        generator().check()
-    except GenerationError as error:
-        pytest.skip(str(error))
+    generator().check()  # `make install` brings the weights: without them this fails, it is not skipped
     first = generator().seed(6, np.random.SeedSequence(0), quiet)
     assert len(first.corpus) == 6 and len(set(first.corpus.texts)) == 6
     assert first.attempted <= 24, f"most texts should be kept, but: {first.drops}"
