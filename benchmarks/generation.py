@@ -16,8 +16,11 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
+from transformers import AutoModelForCausalLM
 
-from synth.decoding import Sampling, decode
+from synth.decoding import Engine, Sampling, decode
+from synth.library_engine import LibraryEngine
+from synth.llama import LlamaEngine, LlamaWeights
 from synth.prompts import own_part, shared_prefix
 
 ROWS, NEW_TOKENS = 64, 64
@@ -27,15 +30,23 @@ def main() -> None:
     """Print one table."""
     with initialize_config_module("conf", version_base="1.3"):
         generator = instantiate(compose("config").generator, _convert_="object")
-    model, tokenizer = generator._model, generator._tokenizer
+    tokenizer = generator._tokenizer
+    model = AutoModelForCausalLM.from_pretrained(generator._folder, dtype=torch.float32).eval()
     rng = np.random.default_rng(0)
     prefix = shared_prefix(tokenizer, generator.examples[:3])
     asked = [own_part(tokenizer, attributes, None) for attributes in generator.grid.sample(ROWS, rng)]
 
-    start = time.perf_counter()
     uniforms = rng.random((ROWS, NEW_TOKENS))
-    decode(model, tokenizer, prefix, asked, uniforms, [NEW_TOKENS] * ROWS, Sampling(), lambda text: False)
-    ours = time.perf_counter() - start
+    engines: dict[str, Engine] = {
+        "library model": LibraryEngine(model),
+        "synth.llama float32": LlamaEngine(LlamaWeights.of(model, "float32")),
+        "synth.llama int8": LlamaEngine(LlamaWeights.of(model, "int8")),
+    }
+    seconds = {}
+    for name, engine in engines.items():
+        start = time.perf_counter()
+        decode(engine, tokenizer, prefix, asked, uniforms, [NEW_TOKENS] * ROWS, Sampling(), lambda text: False, ())
+        seconds[name] = time.perf_counter() - start
 
     tokenizer.padding_side = "left"
     batch = tokenizer([prefix + part for part in asked], return_tensors="pt", padding=True, add_special_tokens=False)
@@ -52,7 +63,8 @@ def main() -> None:
     for name in ("loop", "seconds", "tokens/s", "ratio"):
         table.add_column(name, justify="right")
     table.add_row("transformers generate", f"{peer:.1f}", f"{tokens / peer:.0f}", "1.0")
-    table.add_row("synth.decoding", f"{ours:.1f}", f"{tokens / ours:.0f}", f"{peer / ours:.2f}")
+    for name, ours in seconds.items():
+        table.add_row(f"synth.decoding, {name}", f"{ours:.1f}", f"{tokens / ours:.0f}", f"{peer / ours:.2f}")
     Console().print(table)
 
 

@@ -1,9 +1,8 @@
 """Batched, seeded sampling of continuations that share a prompt prefix.
 
-Why not `model.generate`: its top-p sorts the whole vocabulary (49,152 entries) for every token of every row, its cache
-copies all keys and values at every step, and the shared few-shot prefix would be computed for every row. This loop
-takes the top k first, keeps the cache in place, computes the prefix once, and drops finished rows; `make
-bench-generation` prints both rates. It asks of a model only the standard forward call with a cache.
+Why not `model.generate`: its top-p sorts the whole vocabulary (49,152 entries) for every token of every row, and the
+shared few-shot prefix would be read and kept for every row. This loop takes the top k first and drops finished rows;
+what a model does with prefix and rows is the engine's business. `make bench-generation` prints the rates.
 
 Randomness is handed in as one row of uniform numbers per continuation, so a text depends on its own numbers and not on
 what torch's global generator did before.
@@ -11,15 +10,13 @@ what torch's global generator did before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,46 +40,22 @@ class Sampling:
             raise ValueError(f"top_p is {self.top_p}; expected a value in (0, 1]")
 
 
-class _InPlaceLayer(DynamicLayer):  # type: ignore[misc]  # transformers ships no types
-    """Keys and values in a buffer allocated once; `keys` and `values` are views of its filled part.
+class Engine(Protocol):
+    """A language model and the keys and values of one batch (synth/llama.py, synth/library_engine.py)."""
 
-    transformers' own DynamicLayer joins tensors at every step, which copies the whole cache for every token.
-    """
+    def start(self, prefix: Sequence[int], requests: Sequence[Sequence[int]], room: int) -> torch.Tensor:
+        """Logits [rows, vocabulary] after prefix + request, with room for `room` more tokens."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, capacity: int) -> None:
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        rows, heads, length = keys.shape[:3]
-        self._buffers = [x.new_empty((rows, heads, capacity, x.shape[-1])) for x in (keys, values)]
-        for buffer, x in zip(self._buffers, (keys, values), strict=True):
-            buffer[:, :, :length] = x
-        self._show(rows, length)
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits [rows, vocabulary] after one more token int64[rows]."""
 
-    def _show(self, rows: int, length: int) -> None:
-        self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write behind the filled part and return everything so far."""
-        start = self.keys.shape[-2]
-        end = start + key_states.shape[-2]
-        for buffer, x in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[: len(x), :, start:end] = x
-        self._show(len(key_states), end)
-        return self.keys, self.values
-
-    def fill_gaps(self, gaps: torch.Tensor, movers: torch.Tensor, rows: int) -> None:
-        """Keep `rows` rows: those in `movers`, from behind, take the places in `gaps`. Copies only what moves."""
-        length = self.keys.shape[-2]
-        for buffer in self._buffers:
-            buffer[gaps, :, :length] = buffer[movers, :, :length]
-        self._show(rows, length)
+    def keep(self, gaps: torch.Tensor, movers: torch.Tensor, rows: int) -> None:
+        """Keep `rows` rows: those in `movers`, from behind, take the places in `gaps`."""
 
 
 @torch.inference_mode()
 def decode(
-    model: Any,
+    engine: Engine,
     tokenizer: Any,
     prefix: str,
     requests: Sequence[str],
@@ -90,56 +63,23 @@ def decode(
     limits: Sequence[int],
     sampling: Sampling,
     finished: Callable[[str], bool],
+    ends: Collection[int],
 ) -> list[str]:
     """Continuations of prefix + request, one per request.
 
     `uniforms` is float64[len(requests), max(limits)] in [0, 1); `limits` the most new tokens of each row; `finished`
-    tells from the text so far whether a row has ended. Decoder-only models whose cache layers are plain attention.
+    tells from the text so far whether a row has ended, as do the tokens in `ends`.
     """
-    device = model.device
-    rows = len(requests)
-    prefix_ids = tokenizer(prefix, add_special_tokens=False, return_tensors="pt").input_ids.to(device)
-    suffixes = [tokenizer(request, add_special_tokens=False).input_ids for request in requests]
-    shared, width, longest = prefix_ids.shape[1], max(map(len, suffixes)), max(limits)
-
-    # The request parts differ in length: padding stands between prefix and request, masked, so that all rows end at
-    # the same column and positions count real tokens only.
-    ids = torch.zeros((rows, width), dtype=torch.long)
-    mask = torch.ones((rows, shared + width + longest), dtype=torch.long)
-    for row, suffix in enumerate(suffixes):
-        ids[row, width - len(suffix) :] = torch.tensor(suffix)
-        mask[row, shared : shared + width - len(suffix)] = 0
-    ids, mask = ids.to(device), mask.to(device)
-    positions = mask.cumsum(1) - 1
-
-    prefix_cache = DynamicCache(config=model.config)
-    model(prefix_ids, past_key_values=prefix_cache, logits_to_keep=1)
-    cache = DynamicCache(config=model.config)
-    cache.layers = [
-        _InPlaceLayer(
-            layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), shared + width + longest
-        )
-        for layer in prefix_cache.layers
-    ]
-
+    prefix_ids = tokenizer(prefix, add_special_tokens=False).input_ids
+    request_ids = [tokenizer(request, add_special_tokens=False).input_ids for request in requests]
+    logits = engine.start(prefix_ids, request_ids, max(limits))
     pieces: dict[int, str] = {}
-    texts = [""] * rows
-    tokens: list[list[int]] = [[] for _ in range(rows)]
-    ends = _end_tokens(model, tokenizer)
-    banned = _tokens_with(tokenizer, sampling.never)
-    alive = np.arange(rows)  # alive[i] is the request that row i of the tensors belongs to
-    step_ids, column = ids, shared
-    for step in range(longest):
-        filled = column + step_ids.shape[1]
-        logits = model(
-            step_ids,
-            past_key_values=cache,
-            attention_mask=mask[:, :filled],
-            position_ids=positions[:, column:filled],
-            logits_to_keep=1,
-        ).logits[:, -1]
-        logits[:, banned] = -torch.inf
-        column = filled
+    texts = [""] * len(requests)
+    tokens: list[list[int]] = [[] for _ in requests]
+    banned = torch.tensor(_tokens_with(tokenizer, sampling.never), dtype=torch.long, device=logits.device)
+    alive = np.arange(len(requests))  # alive[i] is the request that row i of the tensors belongs to
+    for step in range(max(limits)):
+        logits.index_fill_(1, banned, -torch.inf)
         chosen = _sample(logits, uniforms[alive, step], sampling)
         going = np.ones(len(alive), dtype=bool)
         for i, (request, token) in enumerate(zip(alive.tolist(), chosen.tolist(), strict=True)):
@@ -155,20 +95,18 @@ def decode(
             break
         if not going.all():
             kept = int(going.sum())
-            order = np.arange(len(going))
+            order = np.arange(kept)
             gaps, movers = np.flatnonzero(~going[:kept]), kept + np.flatnonzero(going[kept:])
             order[gaps] = movers
-            order = order[:kept]
             alive, chosen = alive[order], chosen[order]
-            mask, positions = mask[torch.from_numpy(order)], positions[torch.from_numpy(order)]
-            for layer in cache.layers:
-                layer.fill_gaps(torch.from_numpy(gaps), torch.from_numpy(movers), kept)
-        step_ids = torch.from_numpy(chosen).to(device)[:, None]
+            engine.keep(torch.from_numpy(gaps), torch.from_numpy(movers), kept)
+        logits = engine.step(torch.from_numpy(chosen))
     # Decoded as a whole: a character may be spread over several tokens.
     return [tokenizer.decode(row) for row in tokens]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """The tokens after which a text is over."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured]
     return {token for token in (*ends, tokenizer.eos_token_id) if token is not None}

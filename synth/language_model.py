@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ from synth.generator import Encode, Generation, GenerationError, Progress
 from synth.prompts import ShownEmail, finished, load_examples, own_part, parse, shared_prefix
 from synth.weights import ModelSource, fingerprint
 
+if TYPE_CHECKING:
+    from synth.decoding import Engine
+
+_Precision = Literal["int8", "float32", "bfloat16", "float16"]
 _SHOWN = 3  # few-shot examples in a prompt
 _SUBJECT_TOKENS = 24
 
@@ -54,7 +58,8 @@ class LanguageModelGenerator:
     another size can differ in the last bit. `few_shot_share` is the share of chunks of variations that see their parent
     as an example; the others are written anew from the parent's topic and other attributes. `attempts` bounds the
     requests per kept text. No text gets more than `max_new_tokens`; what is cut off ends with its last whole sentence.
-    Characters of `never` are not written. `encode` enables the topic filter.
+    Characters of `never` are not written. `precision` int8 is for models of the Llama family on a CPU
+    (synth/llama.py). `encode` enables the topic filter.
     """
 
     source: ModelSource
@@ -71,9 +76,14 @@ class LanguageModelGenerator:
     few_shot_share: float = 0.5
     attempts: float = 4.0
     device: str = "cpu"
+    precision: _Precision = "float32"
     encode: Encode | None = None
 
     def __post_init__(self) -> None:
+        if self.precision not in get_args(_Precision):
+            raise ValueError(
+                f"generator.precision is {self.precision!r}; expected one of {', '.join(get_args(_Precision))}"
+            )
         if self.chunk < 1:
             raise ValueError(f"generator.chunk is {self.chunk}; expected 1 or more requests")
         if self.max_new_tokens < 1:
@@ -86,7 +96,7 @@ class LanguageModelGenerator:
     @property
     def name(self) -> str:
         """Model and sampling, for lineage and cards."""
-        return f"{self.source.model} T={self.temperature:g} top_k={self.top_k} top_p={self.top_p:g}"
+        return f"{self.source.model} {self.precision} T={self.temperature:g} top_k={self.top_k} top_p={self.top_p:g}"
 
     def check(self) -> None:
         """Raise GenerationError if the libraries, the weights or the device are missing."""
@@ -199,6 +209,7 @@ class LanguageModelGenerator:
         identity = {
             "weights": fingerprint(self._folder),
             "torch": self._runtime,
+            "precision": self.precision,
             "sampling": asdict(self._sampling),
             "prefix": start,
             "prompts": prompts,
@@ -211,7 +222,8 @@ class LanguageModelGenerator:
         else:
             from synth.decoding import decode
 
-            texts = decode(self._model, self._tokenizer, start, prompts, uniforms, limits, self._sampling, finished)
+            engine, ends = self._loaded
+            texts = decode(engine, self._tokenizer, start, prompts, uniforms, limits, self._sampling, finished, ends)
             _write_atomically(path, json.dumps(texts))
         drafts = []
         for asked, text in zip(batch, texts, strict=True):
@@ -255,11 +267,27 @@ class LanguageModelGenerator:
         return AutoTokenizer.from_pretrained(self._folder)
 
     @cached_property
-    def _model(self) -> Any:
+    def _loaded(self) -> tuple[Engine, set[int]]:
+        """The engine and the tokens that end a text."""
         import torch
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(self._folder, dtype=torch.float32).to(self.device).eval()
+        from synth.decoding import end_tokens
+        from synth.library_engine import LibraryEngine
+        from synth.llama import LlamaEngine, LlamaWeights
+
+        dtype = torch.float32 if self.precision == "int8" else getattr(torch, self.precision)
+        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=dtype).to(self.device).eval()
+        ends = end_tokens(model, self._tokenizer)
+        fast = LlamaWeights.supports(model.config) and self.device == "cpu"
+        if self.precision == "int8" and not fast:
+            raise GenerationError(
+                f"generator.precision is int8, which is for models of the Llama family on the CPU; {self.source.model} "
+                f"is of type {model.config.model_type} on {self.device}: use generator.precision=float32 or bfloat16"
+            )
+        if fast and self.precision in ("int8", "float32"):
+            return LlamaEngine(LlamaWeights.of(model, self.precision)), ends
+        return LibraryEngine(model), ends
 
 
 def _shown_parent(asked: _Request) -> ShownEmail | None:

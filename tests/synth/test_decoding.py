@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from synth import decoding
 from synth.decoding import Sampling, decode
+from synth.library_engine import LibraryEngine
+from synth.llama import LlamaEngine, LlamaWeights
 
 GREEDY = Sampling(temperature=1.0, top_k=1, top_p=1.0)
 
@@ -30,6 +32,17 @@ def never(text: str) -> bool:
 
 def long_enough(text: str) -> bool:
     return len(text) >= 70
+
+
+ENGINES = {
+    "library": LibraryEngine,
+    "llama": lambda model: LlamaEngine(LlamaWeights.of(model, "float32")),
+}
+
+
+def write(tiny: tuple[Any, Any], engine: str, *rest: Any) -> list[str]:
+    model, tokenizer = tiny
+    return decode(ENGINES[engine](model), tokenizer, *rest, {tokenizer.eos_token_id})
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +90,10 @@ def plain(
     return tokenizer.decode(tokens), logits
 
 
+@pytest.mark.parametrize("engine", list(ENGINES))
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_decoding_equals_plain_forward_passes(
-    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, sampling: Sampling
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, sampling: Sampling, engine: str
 ) -> None:
     uniforms = rng().random((4, 40))
     captured: list[dict[int, NDArray[np.float32]]] = []  # for each step the logits of each request
@@ -91,7 +105,7 @@ def test_decoding_equals_plain_forward_passes(
         return SAMPLE(logits, own, sampling)
 
     monkeypatch.setattr(decoding, "_sample", capture)
-    texts = decode(*tiny, PREFIX, REQUESTS, uniforms, LIMITS, sampling, long_enough)
+    texts = write(tiny, engine, PREFIX, REQUESTS, uniforms, LIMITS, sampling, long_enough)
     expected = [plain(tiny, REQUESTS[i], uniforms[i], LIMITS[i], sampling) for i in range(4)]
     assert texts == [text for text, _ in expected]
     lengths = [len(logits) for _, logits in expected]
@@ -106,16 +120,17 @@ def test_decoding_equals_plain_forward_passes(
             assert all(np.abs(found[a] - wanted[b]).max() > 1e-2 for b in wanted if b != a)
 
 
-def test_a_row_depends_on_its_own_numbers_only(tiny: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_a_row_depends_on_its_own_numbers_only(tiny: tuple[Any, Any], engine: str) -> None:
     uniforms = rng().random((4, 40))
     sampling = SAMPLED
-    together = decode(*tiny, PREFIX, REQUESTS, uniforms, LIMITS, sampling, never)
+    together = write(tiny, engine, PREFIX, REQUESTS, uniforms, LIMITS, sampling, never)
     for row in range(4):
-        alone = decode(*tiny, PREFIX, [REQUESTS[row]], uniforms[[row]], [LIMITS[row]], sampling, never)
+        alone = write(tiny, engine, PREFIX, [REQUESTS[row]], uniforms[[row]], [LIMITS[row]], sampling, never)
         assert alone == [together[row]]
     torch.manual_seed(99)
-    assert decode(*tiny, PREFIX, REQUESTS, uniforms, LIMITS, sampling, never) == together
-    assert decode(*tiny, PREFIX, REQUESTS, uniforms[::-1], LIMITS, sampling, never) != together
+    assert write(tiny, engine, PREFIX, REQUESTS, uniforms, LIMITS, sampling, never) == together
+    assert write(tiny, engine, PREFIX, REQUESTS, uniforms[::-1], LIMITS, sampling, never) != together
 
 
 def test_sampling_follows_temperature_top_k_and_top_p() -> None:
