@@ -21,7 +21,6 @@ from transformers import AutoModelForCausalLM
 from synth.decoding import Engine, Sampling, decode
 from synth.library_engine import LibraryEngine
 from synth.llama import LlamaEngine, LlamaWeights
-from synth.prompts import own_part, shared_prefix
 
 ROWS, NEW_TOKENS = 64, 64
 
@@ -30,11 +29,18 @@ def main() -> None:
     """Print one table."""
     with initialize_config_module("conf", version_base="1.3"):
         generator = instantiate(compose("config").generator, _convert_="object")
-    tokenizer = generator._tokenizer
-    model = AutoModelForCausalLM.from_pretrained(generator._folder, dtype=torch.float32).eval()
+    writer = generator.writer
+    tokenizer = writer._tokenizer
+    model = AutoModelForCausalLM.from_pretrained(writer._folder, dtype=torch.float32).eval()
     rng = np.random.default_rng(0)
-    prefix = shared_prefix(tokenizer, generator.examples[:3])
-    asked = [own_part(tokenizer, attributes, None) for attributes in generator.grid.sample(ROWS, rng)]
+    form = generator.form
+    shared = [{"role": "system", "content": form.system}]
+    shared += [turn for example in generator.examples[:3] for turn in form.turns(example)]
+    mark, prefix = writer._rendered(shared[:1]), writer._rendered(shared)
+    asked = [
+        writer._rendered([*shared[:1], {"role": "user", "content": form.request(a)}], answer=True).removeprefix(mark)
+        for a in generator.grid.sample(ROWS, rng)
+    ]
 
     uniforms = rng.random((ROWS, NEW_TOKENS))
     engines: dict[str, Engine] = {
@@ -45,7 +51,7 @@ def main() -> None:
     seconds = {}
     for name, engine in engines.items():
         start = time.perf_counter()
-        decode(engine, tokenizer, prefix, asked, uniforms, [NEW_TOKENS] * ROWS, Sampling(), lambda text: False, ())
+        decode(engine, tokenizer, prefix, asked, uniforms, [NEW_TOKENS] * ROWS, Sampling(), lambda row, text: False, ())
         seconds[name] = time.perf_counter() - start
 
     tokenizer.padding_side = "left"

@@ -22,7 +22,8 @@ class Example:
 
     `attributes` are what the generator was asked for (topic, tone, ...); `parents` the ids of the examples it was made
     from (empty in a seed corpus); `family` the id of the seed that it descends from (empty: it is one); `operator` how
-    it was made; `round` the round it was born in; `model` who wrote it; `prompt` the digest of the prompt.
+    it was made and `change` what that changed; `round` the round it was born in; `model` who wrote it; `prompt` the
+    digest of the prompt.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Example:
     prompt: str
     parents: tuple[str, ...] = ()
     family: str = ""
+    change: str = ""
 
     @property
     def id(self) -> str:
@@ -55,6 +57,7 @@ _SCHEMA = pa.schema(
         ("subject", pa.string()),
         ("attributes", pa.map_(pa.string(), pa.string())),
         ("operator", pa.string()),
+        ("change", pa.string()),
         ("round", pa.int32()),
         ("model", pa.string()),
         ("prompt", pa.string()),
@@ -99,7 +102,7 @@ class Corpus:
         for e in self.examples:
             columns["attributes"].append(sorted(e.attributes.items()))
             columns["parents"].append(list(e.parents))
-            for name in ("id", "text", "subject", "operator", "round", "model", "prompt", "family"):
+            for name in ("id", "text", "subject", "operator", "change", "round", "model", "prompt", "family"):
                 columns[name].append(getattr(e, name))
         table = pa.table(columns, schema=_SCHEMA)
         for name, values in (extra or {}).items():

@@ -40,6 +40,14 @@ class Sampling:
             raise ValueError(f"top_p is {self.top_p}; expected a value in (0, 1]")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """What was written. `log_likelihood` is the model's own at temperature 1, in nats per token."""
+
+    text: str
+    log_likelihood: float
+
+
 class Engine(Protocol):
     """A language model and the keys and values of one batch (synth/llama.py, synth/library_engine.py)."""
 
@@ -62,13 +70,13 @@ def decode(
     uniforms: NDArray[np.float64],
     limits: Sequence[int],
     sampling: Sampling,
-    finished: Callable[[str], bool],
+    finished: Callable[[int, str], bool],
     ends: Collection[int],
-) -> list[str]:
+) -> list[Continuation]:
     """Continuations of prefix + request, one per request.
 
     `uniforms` is float64[len(requests), max(limits)] in [0, 1); `limits` the most new tokens of each row; `finished`
-    tells from the text so far whether a row has ended, as do the tokens in `ends`.
+    tells from a row's number and its text so far whether it has ended, as do the tokens in `ends`.
     """
     prefix_ids = tokenizer(prefix, add_special_tokens=False).input_ids
     request_ids = [tokenizer(request, add_special_tokens=False).input_ids for request in requests]
@@ -76,11 +84,14 @@ def decode(
     pieces: dict[int, str] = {}
     texts = [""] * len(requests)
     tokens: list[list[int]] = [[] for _ in requests]
+    likelihood = np.zeros(len(requests))
     banned = torch.tensor(_tokens_with(tokenizer, sampling.never), dtype=torch.long, device=logits.device)
     alive = np.arange(len(requests))  # alive[i] is the request that row i of the tensors belongs to
     for step in range(max(limits)):
         logits.index_fill_(1, banned, -torch.inf)
         chosen = _sample(logits, uniforms[alive, step], sampling)
+        picked = logits[torch.arange(len(alive)), torch.from_numpy(chosen)].float()
+        likelihood[alive] += (picked - torch.logsumexp(logits.float(), dim=1)).cpu().numpy()
         going = np.ones(len(alive), dtype=bool)
         for i, (request, token) in enumerate(zip(alive.tolist(), chosen.tolist(), strict=True)):
             if token in ends:
@@ -90,7 +101,7 @@ def decode(
                 pieces[token] = tokenizer.decode([token])
             texts[request] += pieces[token]
             tokens[request].append(token)
-            going[i] = not finished(texts[request]) and len(tokens[request]) < limits[request]
+            going[i] = not finished(request, texts[request]) and len(tokens[request]) < limits[request]
         if not going.any():
             break
         if not going.all():
@@ -101,8 +112,11 @@ def decode(
             alive, chosen = alive[order], chosen[order]
             engine.keep(torch.from_numpy(gaps), torch.from_numpy(movers), kept)
         logits = engine.step(torch.from_numpy(chosen))
-    # Decoded as a whole: a character may be spread over several tokens.
-    return [tokenizer.decode(row) for row in tokens]
+    return [
+        # Decoded as a whole: a character may be spread over several tokens. The end token counts in the likelihood.
+        Continuation(text=tokenizer.decode(row), log_likelihood=float(total) / (len(row) + 1))
+        for row, total in zip(tokens, likelihood, strict=True)
+    ]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> set[int]:

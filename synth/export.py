@@ -95,7 +95,7 @@ example was written by a person whose device was polled.
 | text, subject | what the model wrote (subject may be empty) |
 | weight | share of the estimated votes; estimates were held at 0 from below, so weights are post-processed and biased |
 | attributes | what the model was asked for |
-| id, parents, family, operator, round | lineage: content address, parents, seed ancestor, how and when it was made |
+| id, parents, family, operator, change, round | lineage: content address, parents, seed ancestor, how and when made |
 | model, prompt | who wrote it, and the digest of the prompt |
 
 Families never straddle the split: no test example has a relative in the training split.

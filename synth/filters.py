@@ -1,44 +1,84 @@
 """Which generated texts are kept. Every drop has a reason, and every reason is counted.
 
-verdicts = filters.judge(drafts, seen=set())     # None keeps the draft, otherwise the reason
+    verdicts = filters.judge(drafts, Seen(), encode)     # None keeps the draft, otherwise the reason
+
+The cheap reasons are looked for first; a draft gets the first that holds.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from synth.generator import Encode
+from synth.languages import likely_language
 
-_PLACEHOLDER = re.compile(r"\[[^\]]*\]|\{[^}]*\}|<[A-Za-z _]+>|_{3,}|\bX{3,}\b|\byour name\b", re.IGNORECASE)
-_LEAKAGE = re.compile(
-    r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body):|<\|im_|\bas an AI\b|language model", re.IGNORECASE
+_PLACEHOLDER = re.compile(
+    r"\[[^\]]*\]|\{[^}]*\}|<[A-Za-z _]+>|_{3,}|\bX{3,}\b|\b(?:your|recipient's|sender's) name\b|\(?\binsert \w+ here\b",
+    re.IGNORECASE,
 )
+_LEAKAGE = re.compile(
+    r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body|Assistant|User):|<\|im_|\bas an AI\b|language model"
+    r"|\bwrite (?:an?|the) (?:\w+ )?e-?mail\b|\bthe tone is\b|\bhere is (?:an?|the|your) (?:\w+ )?(?:e-?mail|draft)\b",
+    re.IGNORECASE,
+)
+_PERSONAL = re.compile(
+    r"[\w.+-]+@[\w-]+\.\w+"  # an address
+    r"|\b(?:https?://|www\.)\S+"
+    r"|(?<!\d)(?:\+?\d{1,2}[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)"  # a telephone number
+    r"|(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)"  # a social security number
+    r"|(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)"  # an account or card number
+)
+_MARKUP = re.compile(r"\*\*|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _LAST_SENTENCE_END = re.compile(r"^.*[.!?](?=[\"')]?(?:\s|$))[\"')]?", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A text that a model wrote, before the filters. `body` is None where no body could be read."""
+    """A text that a model wrote, before the filters.
+
+    `body` is None where no body could be read; `shown` are the bodies in its prompt, which must not come back;
+    `log_likelihood` is the model's own, in nats per token.
+    """
 
     attributes: Mapping[str, str]
     subject: str
     body: str | None
     shown: tuple[str, ...]
-    """The few-shot bodies in the prompt, which must not come back."""
+    log_likelihood: float | None = None
+
+
+@dataclass(eq=False)
+class Seen:
+    """The texts kept so far, for the duplicate filters."""
+
+    keys: set[str] = field(default_factory=set)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Thresholds of the basic filters."""
+    """Thresholds of the filters; the two similarities are cosines and need an encoder.
+
+    `min_log_likelihood` (nats per token, None: off) drops what the model itself finds unlikely: the incoherent texts
+    that pass everything else. `plain` drops texts with markup or emojis. `language` None keeps every language.
+    """
 
     min_words: int = 12
     max_words: int = 120
     min_distinct_trigrams: float = 0.9
     max_copied_words: int = 12
     min_topic_similarity: float = 0.2
+    max_similarity: float = 0.95
+    min_log_likelihood: float | None = None
+    personal_data: bool = True
+    plain: bool = True
+    language: str | None = "English"
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
@@ -46,45 +86,64 @@ class Filters:
                 f"filters.min_words is {self.min_words} and filters.max_words {self.max_words}; "
                 "expected 1 <= min_words <= max_words"
             )
+        if not 0 < self.max_similarity <= 1:
+            raise ValueError(f"filters.max_similarity is {self.max_similarity}; expected a cosine in (0, 1]")
 
-    def judge(self, drafts: Sequence[Draft], seen: set[str], encode: Encode | None = None) -> list[str | None]:
+    def judge(self, drafts: Sequence[Draft], seen: Seen, encode: Encode | None = None) -> list[str | None]:
         """One verdict per draft: None to keep, or the reason of the drop.
 
-        `seen` holds the normalized texts kept so far and is extended. `encode` (unit rows) enables the topic filter.
+        `seen` is extended by what is kept. `encode` (unit rows) enables the topic and the near-duplicate filter.
         """
         verdicts = [self._by_itself(draft) for draft in drafts]
         for i, draft in enumerate(drafts):
             if verdicts[i] is None:
                 key = " ".join(words(draft.body or ""))
-                verdicts[i] = "duplicate" if key in seen else None
-                seen.add(key)
-        if encode is not None and self.min_topic_similarity > -1:
-            left = [i for i, verdict in enumerate(verdicts) if verdict is None and "topic" in drafts[i].attributes]
-            if left:
-                texts = encode([drafts[i].body or "" for i in left])
-                topics = encode([drafts[i].attributes["topic"] for i in left])
-                for i, similarity in zip(left, (texts * topics).sum(axis=1), strict=True):
-                    if similarity < self.min_topic_similarity:
-                        verdicts[i] = "off topic"
+                verdicts[i] = "duplicate" if key in seen.keys else None
+                seen.keys.add(key)
+        left = [i for i, verdict in enumerate(verdicts) if verdict is None]
+        if encode is not None and left:
+            texts = encode([drafts[i].body or "" for i in left])
+            topics = encode([drafts[i].attributes.get("topic", "") for i in left])
+            for i, text, similarity in zip(left, texts, (texts * topics).sum(axis=1), strict=True):
+                if "topic" in drafts[i].attributes and similarity < self.min_topic_similarity:
+                    verdicts[i] = "off topic"
+                elif seen.vectors and float((np.stack(seen.vectors) @ text).max()) > self.max_similarity:
+                    verdicts[i] = "near duplicate"
+                else:
+                    seen.vectors.append(text)
         return verdicts
 
     def _by_itself(self, draft: Draft) -> str | None:
         if draft.body is None:
             return "no body"
         spoken = words(draft.body)
+        both = f"{draft.body}\n{draft.subject}"
         if len(spoken) < self.min_words:
             return "too short"
         if len(spoken) > self.max_words:
             return "too long"
-        if _PLACEHOLDER.search(draft.body) or _PLACEHOLDER.search(draft.subject):
+        if _PLACEHOLDER.search(both):
             return "placeholder"
-        if _LEAKAGE.search(draft.body) or _LEAKAGE.search(draft.subject):
+        if _LEAKAGE.search(both):
             return "prompt leakage"
+        if self.plain and _MARKUP.search(both):
+            return "markup"
+        if self.personal_data and _PERSONAL.search(both):
+            return "personal data"
         trigrams = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
         if trigrams and len(set(trigrams)) < self.min_distinct_trigrams * len(trigrams):
             return "repetition"
         if any(_longest_common_run(spoken, words(body)) > self.max_copied_words for body in draft.shown):
             return "copy of an example"
+        asked = draft.attributes.get("language", self.language)
+        if self.language is not None and asked is not None and likely_language(spoken) not in (asked, None):
+            return "wrong language"
+        if (
+            self.min_log_likelihood is not None
+            and draft.log_likelihood is not None
+            and draft.log_likelihood < self.min_log_likelihood
+        ):
+            return "not fluent"
         return None
 
 

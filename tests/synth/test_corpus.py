@@ -34,7 +34,7 @@ def write(table: pa.Table, folder: Path) -> Path:
 def test_an_id_is_16_hexadecimal_digits_and_stays_what_it_is() -> None:
     assert len(SEED.id) == 16 and int(SEED.id, 16) >= 0
     assert replace(SEED).id == SEED.id
-    assert SEED.id == "dbc70f499ece1907", "run folders on disk name examples by these ids"
+    assert SEED.id == "784836b17e986dfb", "run folders on disk name examples by these ids"
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ GREEDY = Sampling(temperature=1.0, top_k=1, top_p=1.0)
 SAMPLE = decoding._sample
 
 
-def never(text: str) -> bool:
+def never(row: int, text: str) -> bool:
     return False
 
 
-def long_enough(text: str) -> bool:
+def long_enough(row: int, text: str) -> bool:
     return len(text) >= 70
 
 
@@ -42,7 +42,8 @@ ENGINES = {
 
 def write(tiny: tuple[Any, Any], engine: str, *rest: Any) -> list[str]:
     model, tokenizer = tiny
-    return decode(ENGINES[engine](model), tokenizer, *rest, {tokenizer.eos_token_id})
+    written = decode(ENGINES[engine](model), tokenizer, *rest, {tokenizer.eos_token_id})
+    return [continuation.text for continuation in written]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def plain(
         if token == tokenizer.eos_token_id:
             break
         tokens.append(token)
-        if long_enough("".join(tokenizer.decode([t]) for t in tokens)):
+        if long_enough(0, "".join(tokenizer.decode([t]) for t in tokens)):
             break
     return tokenizer.decode(tokens), logits
 
@@ -158,3 +159,24 @@ def test_sampling_follows_temperature_top_k_and_top_p() -> None:
 def test_bad_sampling(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(fields))} is {next(iter(fields.values()))}"):
         Sampling(**fields)
+
+
+def test_the_likelihood_is_the_models_own(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny
+    chosen: list[NDArray[np.int64]] = []
+
+    def capture(logits: torch.Tensor, own: NDArray[np.float64], sampling: Sampling) -> NDArray[np.int64]:
+        tokens = np.array([[3, 30], [7, 70], [9, 90]])[:, len(chosen)]
+        chosen.append(tokens)
+        return tokens
+
+    monkeypatch.setattr(decoding, "_sample", capture)
+    written = decode(
+        ENGINES["library"](model), tokenizer, PREFIX, REQUESTS[:3], rng().random((3, 2)), [2, 2, 2], SAMPLED, never, ()
+    )
+    for row, continuation in enumerate(written):
+        prompt = [i for part in (PREFIX, REQUESTS[row]) for i in tokenizer(part, add_special_tokens=False).input_ids]
+        own = [int(tokens[row]) for tokens in chosen]
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt + own])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        assert continuation.log_likelihood == pytest.approx(logits[[0, 1], own].sum().item() / 3, abs=1e-4)

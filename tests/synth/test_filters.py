@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synth.filters import Draft, Filters, whole_sentences, words
+from synth.filters import Draft, Filters, Seen, whole_sentences, words
 
 GOOD = (
     "Hi Ruth, we are putting up the long table on Saturday and would love to have you over. Come any time after four, "
@@ -25,15 +25,20 @@ REASONS = {
     "placeholder": replace(DRAFT, body=GOOD.replace("Ruth", "[Name]")),
     "prompt leakage": replace(DRAFT, body=GOOD + " Topic: party"),
     "repetition": replace(DRAFT, body="we will meet again soon " * 6),
+    "personal data": replace(DRAFT, body=GOOD + " Call 415 555 0134."),
+    "wrong language": replace(
+        DRAFT, body="Liebe Ruth, wir stellen am Samstag den langen Tisch in den Garten und laden dich und Karl ein."
+    ),
+    "not fluent": replace(DRAFT, log_likelihood=-9.0),
     "copy of an example": replace(DRAFT, body=f"Hello you. {SHOWN[5:]} That is it."),
 }
 
 
-LIMITS = Filters(min_words=12, max_words=90)
+LIMITS = Filters(min_words=12, max_words=90, min_log_likelihood=-3.0)
 
 
-def judge(*drafts: Draft, filters: Filters | None = None, seen: set[str] | None = None) -> list[str | None]:
-    return (filters or LIMITS).judge(drafts, set() if seen is None else seen)
+def judge(*drafts: Draft, filters: Filters | None = None, seen: Seen | None = None) -> list[str | None]:
+    return (filters or LIMITS).judge(drafts, Seen() if seen is None else seen)
 
 
 def test_a_good_text_passes() -> None:
@@ -53,7 +58,7 @@ def test_reasons_can_be_counted() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[Your Name]", "{date}", "<First Name>", "____", "XXX", "your name", "Your Name"],
+    ["[Your Name]", "{date}", "insert date here", "<First Name>", "____", "XXX", "your name", "Your Name"],
 )  # fmt: skip
 def test_placeholders(text: str) -> None:
     assert judge(replace(DRAFT, body=f"{GOOD} {text}.")) == ["placeholder"]
@@ -82,7 +87,7 @@ def test_thresholds_are_inclusive() -> None:
 
 
 def test_duplicates_are_seen_across_calls_whatever_their_case_and_marks() -> None:
-    seen: set[str] = set()
+    seen = Seen()
     assert judge(DRAFT, seen=seen) == [None]
     assert judge(replace(DRAFT, body=GOOD.upper().replace(",", " --")), seen=seen) == ["duplicate"]
     assert judge(DRAFT) == [None]
@@ -100,10 +105,11 @@ def test_the_topic_filter_needs_an_encoder_and_a_topic() -> None:
     near, far = DRAFT, replace(DRAFT, body=f"Hello Ruth, {SHOWN} Regards, Tom", shown=())
     untold = replace(far, attributes={}, body=(far.body or "") + " PS")
     assert judge(near, far, untold) == [None, None, None]
-    loose, tight = Filters(min_topic_similarity=0.29), Filters(min_topic_similarity=0.31)
-    assert loose.judge([near, far, untold], set(), on_topic) == [None, "off topic", None]
-    assert tight.judge([near, far, untold], set(), on_topic) == ["off topic", "off topic", None]
-    assert Filters(min_topic_similarity=-1).judge([near, far, untold], set(), on_topic) == [None, None, None]
+    loose, tight = (Filters(min_topic_similarity=x, max_similarity=0.99) for x in (0.29, 0.31))
+    assert loose.judge([near, far, untold], Seen(), on_topic) == [None, "off topic", None]
+    assert tight.judge([near, far, untold], Seen(), on_topic) == ["off topic", "off topic", None]
+    blind = Filters(min_topic_similarity=-1)
+    assert blind.judge([near], Seen(), on_topic) == blind.judge([far], Seen(), on_topic) == [None]
 
 
 def test_the_encoder_sees_only_what_is_left() -> None:
@@ -113,10 +119,52 @@ def test_the_encoder_sees_only_what_is_left() -> None:
         given.append(list(texts))
         return on_topic(texts)
 
-    Filters().judge([REASONS["too short"], DRAFT], set(), encode)
+    Filters().judge([REASONS["too short"], DRAFT], Seen(), encode)
     assert given == [[GOOD], ["planning a garden party"]]
-    Filters().judge([REASONS["too short"]], set(), encode)
+    Filters().judge([REASONS["too short"]], Seen(), encode)
     assert len(given) == 2
+
+
+def test_near_duplicates_of_what_was_kept() -> None:
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        angles = np.array([float(text.split("angle ")[1].rstrip(".")) if "angle" in text else 0.0 for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    drafts = [replace(DRAFT, body=f"{GOOD} The angle {angle}.") for angle in ("0.0", "0.1", "0.5", "0.45")]
+    limits = Filters(max_similarity=float(np.cos(0.2)), min_topic_similarity=-1)
+    seen = Seen()
+    assert limits.judge(drafts[:3], seen, encode) == [None, "near duplicate", None]
+    # Across calls, and what was dropped does not count: 0.1 left no trace at 0.25.
+    late = replace(DRAFT, body=f"{GOOD} The angle 0.25.")
+    assert limits.judge([drafts[3], late], seen, encode) == ["near duplicate", None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.b@example.org",
+        "see https://example.org/x",
+        "www.example.org",
+        "(415) 555-0134",
+        "+1 415 555 0134",
+        "078-05-1120",
+        "4111 1111 1111 1111",
+    ],
+)
+def test_personal_data(text: str) -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["personal data"]
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}"), filters=Filters(personal_data=False)) == [None]
+
+
+def test_numbers_that_are_no_personal_data() -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} Invoice 2207 of 2024-03-31, 412 units, 1,250.00, room 12-40.")) == [None]
+
+
+def test_a_language_that_was_asked_for_is_kept() -> None:
+    german = REASONS["wrong language"]
+    assert judge(replace(german, attributes={"language": "German"})) == [None]
+    assert judge(german, filters=Filters(language=None)) == [None]
+    assert judge(replace(DRAFT, attributes={"language": "German"})) == ["wrong language"]
 
 
 @pytest.mark.parametrize(("fewest", "most"), [(0, 10), (11, 10)])

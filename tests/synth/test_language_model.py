@@ -1,10 +1,11 @@
-"""The language-model generator on a tiny model of random weights."""
+"""The generator: on a tiny model of random weights, and on a scripted fake writer so that every text is known."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ import pytest
 import transformers
 from numpy.typing import NDArray
 
-from synth import decoding
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
 from synth.filters import Filters
 from synth.generator import GenerationError
-from synth.language_model import ATTRIBUTE_CHANGE, PARENT_AS_EXAMPLE, LanguageModelGenerator
-from synth.prompts import load_examples, request
+from synth.language_model import LanguageModelGenerator
+from synth.local_writer import LocalWriter
+from synth.prompts import EmailForm, ImagePromptForm, ShownExample
+from synth.variation import OPERATORS, Operators
 from synth.weights import ModelSource
+from synth.writer import Answer, Failure, Prompt
 from tests.synth.conftest import GRID
 
-LENIENT = Filters(min_words=1, max_words=500, min_distinct_trigrams=0.0, max_copied_words=500)
+LENIENT = Filters(
+    min_words=1, max_words=500, min_distinct_trigrams=0.0, max_copied_words=500, personal_data=False, language=None
+)
+FORM = EmailForm()
 
 
 def stream(seed: int = 0) -> np.random.SeedSequence:
@@ -34,18 +40,10 @@ def quiet(kept: int, wanted: int) -> None:
     pass
 
 
-def tiny_generator(folder: Path, cache: Path, **changes: Any) -> LanguageModelGenerator:
-    made = LanguageModelGenerator(
-        source=ModelSource(model=str(folder)),
-        cache=cache,
-        grid=GRID,
-        filters=LENIENT,
-        temperature=1.0,
-        top_k=600,
-        top_p=1.0,
-        chunk=5,
-    )
-    return replace(made, **changes)
+def tiny_generator(folder: Path, cache: Path, writer: Mapping[str, Any] | None = None, **changes: Any) -> Any:
+    settings = {"temperature": 1.0, "top_k": 600, "top_p": 1.0, "chunk": 5, **(writer or {})}
+    local = LocalWriter(source=ModelSource(model=str(folder)), cache=cache, **settings)
+    return replace(LanguageModelGenerator(writer=local, grid=GRID, filters=LENIENT), **changes)
 
 
 def test_the_same_seed_gives_the_same_texts(folder: Path, tmp_path: Path) -> None:
@@ -77,7 +75,7 @@ def test_finished_chunks_are_not_written_again(folder: Path, tmp_path: Path, mon
         # Negative control: other numbers or settings are not served from these chunks.
         for other in ({"temperature": 0.9}, {"top_k": 7}, {"top_p": 0.5}):
             with pytest.raises(AssertionError, match="must not be loaded"):
-                tiny_generator(folder, tmp_path, **other).seed(6, stream(), quiet)
+                tiny_generator(folder, tmp_path, other).seed(6, stream(), quiet)
         with pytest.raises(AssertionError, match="must not be loaded"):
             tiny_generator(folder, tmp_path).seed(6, stream(1), quiet)
     # A killed run lost one chunk: it is written again, the same.
@@ -91,7 +89,7 @@ def test_chunks_of_equal_prompts_and_other_random_numbers_are_kept_apart(folder:
         groups={"a late train": "any"},
         length_words={"short": (5, 10)},
     )
-    generator = tiny_generator(folder, tmp_path, grid=one, examples=load_examples()[:1] * 3)
+    generator = tiny_generator(folder, tmp_path, grid=one, form=ImagePromptForm())
     texts = [generator.seed(3, stream(seed), quiet).corpus for seed in (0, 1)]
     assert {example.prompt for corpus in texts for example in corpus} == {texts[0].examples[0].prompt}
     assert not set(texts[0].texts) & set(texts[1].texts)
@@ -103,20 +101,39 @@ def test_too_few_kept_texts_say_why(folder: Path, tmp_path: Path) -> None:
         strict.seed(3, stream(), quiet)
 
 
-# What is asked for and what becomes of it: decoding is scripted, so that every text is known.
+# What is asked for and what becomes of it: a fake writes, so that every text is known.
 
 
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Decoding writes a numbered email; returns the prompts of every chunk."""
-    chunks: list[list[str]] = []
+@dataclass(frozen=True)
+class ScriptedFakeWriter:
+    """Fake: numbered emails, and every prompt it was given."""
 
-    def write(model: Any, tokenizer: Any, start: str, prompts: list[str], *rest: Any) -> list[str]:
-        chunks.append(prompts)
-        return [f"Text {len(chunks)} {i} is here. And more\nSubject: S{i}\n" for i in range(len(prompts))]
+    chunk: int = 5
+    answers: Mapping[int, Answer | Failure] = field(default_factory=dict)
+    chunks: list[list[Prompt]] = field(default_factory=list)
+    shared: list[Sequence[Mapping[str, str]]] = field(default_factory=list)
+    name: str = "scripted fake"
+    reproducible: None = None
+    continues: bool = False
 
-    monkeypatch.setattr(decoding, "decode", write)
-    return chunks
+    def check(self) -> None:
+        pass
+
+    def write(
+        self, shared: Sequence[Mapping[str, str]], prompts: Sequence[Prompt], stream: np.random.SeedSequence
+    ) -> list[Answer | Failure]:
+        self.chunks.append(list(prompts))
+        self.shared.append(shared)
+        number = len(self.chunks)
+        starts = [prompt.begin or f"Subject: S{i}\n\n" for i, prompt in enumerate(prompts)]
+        texts = [f"{start} Text {number} {i} is here. And more" for i, start in enumerate(starts)]
+        return [self.answers.get(i, Answer(text=text)) for i, text in enumerate(texts)]
+
+
+def scripted(chunk: int = 5, **changes: Any) -> tuple[LanguageModelGenerator, ScriptedFakeWriter]:
+    fields = {name: changes.pop(name) for name in ("answers", "continues") if name in changes}
+    writer = ScriptedFakeWriter(chunk=chunk, **fields)
+    return replace(LanguageModelGenerator(writer=writer, grid=GRID, filters=LENIENT), **changes), writer
 
 
 def parents(n: int) -> Corpus:
@@ -124,7 +141,7 @@ def parents(n: int) -> Corpus:
     return Corpus(
         tuple(
             Example(
-                text=f"Parent {i}.",
+                text=f"This is the parent number {i}. It goes on.",
                 subject=f"About {i}",
                 attributes=asked[i],
                 operator="seed",
@@ -138,64 +155,113 @@ def parents(n: int) -> Corpus:
     )
 
 
-def test_children_follow_the_weights_and_record_their_lineage(
-    folder: Path, tmp_path: Path, scripted: list[list[str]]
-) -> None:
+def test_children_follow_the_weights_and_record_their_lineage() -> None:
     corpus = parents(4)
-    generator = tiny_generator(folder, tmp_path, chunk=7)
+    operators = Operators(shares={"attribute_change": 1, "winner_example": 1})
+    generator, writer = scripted(7, operators=operators)
     made = generator.vary(corpus, np.array([4.0, 1.0, 0.0, 3.0]), 16, 3, stream(), quiet)
     by_id = dict(zip(corpus.ids, corpus, strict=True))
     assert Counter(child.parents[0] for child in made.corpus) == {corpus.ids[0]: 8, corpus.ids[1]: 2, corpus.ids[3]: 6}
-    assert {child.operator for child in made.corpus} == {PARENT_AS_EXAMPLE, ATTRIBUTE_CHANGE}
-    prompts = [prompt for chunk in scripted for prompt in chunk]
+    assert {child.operator for child in made.corpus} == {"attribute_change", "winner_example"}
+    prompts = [prompt for chunk in writer.chunks for prompt in chunk]
     for child, prompt in zip(made.corpus, prompts, strict=False):
         parent = by_id[child.parents[0]]
         assert child.family == parent.root and child.round == 3 and child.model == generator.name
         assert child.attributes["topic"] == parent.attributes["topic"]
-        assert child.attributes != parent.attributes
-        assert request(child.attributes) in prompt
+        assert child.attributes != parent.attributes and " -> " in child.change
+        assert prompt.turns[-1]["content"] == FORM.request(child.attributes)
         # Only one of the two operators shows the model its parent.
-        assert (f"{parent.text}\nSubject: {parent.subject}" in prompt) == (child.operator == PARENT_AS_EXAMPLE)
+        shown = ShownExample(attributes=parent.attributes, subject=parent.subject, body=parent.text)
+        before = FORM.turns(shown) if child.operator == "winner_example" else []
+        assert list(prompt.turns[:-1]) == before
     assert made.corpus.examples[0].text == "Text 1 0 is here." and made.corpus.examples[0].subject == "S0"
     assert made.attempted == 21 and made.drops == {"surplus": 5}
 
 
-@pytest.mark.parametrize(("share", "operator"), [(1.0, PARENT_AS_EXAMPLE), (0.0, ATTRIBUTE_CHANGE)])
-def test_the_share_of_few_shot_variations(
-    folder: Path, tmp_path: Path, scripted: list[list[str]], share: float, operator: str
-) -> None:
-    made = tiny_generator(folder, tmp_path, few_shot_share=share).vary(parents(3), np.ones(3), 9, 1, stream(), quiet)
-    assert {child.operator for child in made.corpus} == {operator}
-    assert Counter(child.parents[0] for child in made.corpus) == dict.fromkeys(parents(3).ids, 3)
+def test_a_chunk_shares_three_examples_behind_the_system_message() -> None:
+    generator, writer = scripted(shown=3, system="Be brief.")
+    generator.seed(12, stream(), quiet)
+    for shared in writer.shared:
+        assert [turn["role"] for turn in shared] == ["system", *["user", "assistant"] * 3]
+        assert shared[0]["content"] == "Be brief."
+        bodies = {example.body for example in generator.examples}
+        assert all(turn["content"].partition("\n\n")[2] in bodies for turn in shared[2::2])
+    assert writer.shared[0] != writer.shared[1], "examples change from chunk to chunk"
 
 
-def test_seeds_spread_over_the_topics(folder: Path, tmp_path: Path, scripted: list[list[str]]) -> None:
-    made = tiny_generator(folder, tmp_path).seed(30, stream(), quiet)
+def test_answers_are_begun_where_the_writer_can_continue() -> None:
+    generator, writer = scripted(continues=True)
+    generator.seed(5, stream(), quiet)
+    prompts = writer.chunks[0]
+    assert all(prompt.begin.startswith("Subject: ") for prompt in prompts)
+    assert len({prompt.begin for prompt in prompts}) == 5
+    generator, writer = scripted()
+    generator.seed(5, stream(), quiet)
+    assert {prompt.begin for prompt in writer.chunks[0]} == {""}
+    unable = replace(generator, operators=Operators(shares={"continuation": 1}))
+    with pytest.raises(GenerationError, match="cannot continue a text"):
+        unable.vary(parents(2), np.ones(2), 1, 1, stream(), quiet)
+
+
+def test_a_continuation_begins_with_the_parents_first_sentence() -> None:
+    generator, _ = scripted(operators=Operators(shares={"continuation": 1}), continues=True)
+    made = generator.vary(parents(2), np.ones(2), 4, 1, stream(), quiet)
+    for child in made.corpus:
+        assert re.match(r"This is the parent number [01]\. Text 1 \d is here\.$", child.text)
+        assert child.operator == "continuation" and child.change == "all but the first 6 words"
+
+
+def test_failures_are_counted_among_the_drops() -> None:
+    generator, _ = scripted(answers={1: Failure(reason="endpoint: stalled"), 3: Answer(text="   ")})
+    made = generator.seed(6, stream(), quiet)
+    assert made.corpus.texts == [f"Text {chunk} {i} is here." for chunk in (1, 2) for i in (0, 2, 4)]
+    assert made.drops == {"endpoint: stalled": 2, "no body": 2} and made.attempted == 10
+
+
+def test_seeds_spread_over_the_topics_or_follow_stated_shares() -> None:
+    generator, writer = scripted()
+    made = generator.seed(30, stream(), quiet)
     topics = Counter(example.attributes["topic"] for example in made.corpus)
     assert set(topics) == set(GRID.axes["topic"]) and min(topics.values()) >= 3
-    assert {len(chunk) for chunk in scripted} == {5}
+    assert {len(chunk) for chunk in writer.chunks} == {5}
+    dry, _ = scripted(shares={"tone": {"dry": 1.0, "warm": 0.0}})
+    assert {e.attributes["tone"] for e in dry.seed(20, stream(), quiet).corpus} == {"dry"}
 
 
-def test_the_topic_filter_is_used_once_an_encoder_is_given(
-    folder: Path, tmp_path: Path, scripted: list[list[str]]
-) -> None:
+def test_the_topic_filter_is_used_once_an_encoder_is_given() -> None:
     def encode(texts: Any) -> NDArray[np.float32]:
-        # Every other text of a chunk is off its topic.
-        off = [bool(re.search(r"Text \d+ [13] ", text)) for text in texts]
-        return np.array([[0.0, 1.0] if o else [1.0, 0.0] for o in off], dtype=np.float32)
+        # Every other text of a chunk is off its topic; the others differ from each other.
+        rows = []
+        for text in texts:
+            found = re.search(r"Text (\d) (\d) ", text)
+            angle = 0.0 if not found else 1.5 if found[2] in "13" else 0.15 * int(found[1]) + 0.02 * int(found[2])
+            rows.append([np.cos(angle), np.sin(angle)])
+        return np.array(rows, dtype=np.float32)
 
-    made = tiny_generator(folder, tmp_path).with_encoder(encode).seed(6, stream(), quiet)
+    generator, _ = scripted(filters=replace(LENIENT, max_similarity=1.0))
+    made = generator.with_encoder(encode).seed(6, stream(), quiet)
     assert made.corpus.texts == [f"Text {chunk} {i} is here." for chunk in (1, 2) for i in (0, 2, 4)]
     assert made.drops == {"off topic": 4}
+
+
+def test_a_near_copy_of_a_winner_is_dropped() -> None:
+    def encode(texts: Any) -> NDArray[np.float32]:
+        angles = [0.0 if "parent" in text or re.search(r" [12] is here", text) else 1.2 for text in texts]
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    filters = replace(LENIENT, min_topic_similarity=-1, max_similarity=0.9)
+    generator, _ = scripted(filters=filters)
+    made = generator.with_encoder(encode).vary(parents(2), np.ones(2), 1, 1, stream(), quiet)
+    assert made.corpus.texts == ["Text 1 0 is here."] and made.drops == {"near duplicate": 4}
 
 
 @pytest.mark.parametrize(
     ("corpus", "weights"),
     [(Corpus(), []), (parents(2), [0.0, 0.0]), (parents(2), [2.0, -1.0]), (parents(2), [1.0, np.nan])],
 )
-def test_nothing_to_vary(folder: Path, tmp_path: Path, corpus: Corpus, weights: list[float]) -> None:
+def test_nothing_to_vary(corpus: Corpus, weights: list[float]) -> None:
     with pytest.raises(GenerationError, match=f"nothing to vary: {len(corpus)} parents"):
-        tiny_generator(folder, tmp_path).vary(corpus, np.array(weights), 3, 1, stream(), quiet)
+        scripted()[0].vary(corpus, np.array(weights), 3, 1, stream(), quiet)
 
 
 def test_check_finds_missing_folders(folder: Path, tmp_path: Path) -> None:
@@ -204,7 +270,70 @@ def test_check_finds_missing_folders(folder: Path, tmp_path: Path) -> None:
         tiny_generator(tmp_path / "none", tmp_path).check()
 
 
-@pytest.mark.parametrize("fields", [{"chunk": 0}, {"few_shot_share": 1.5}, {"attempts": 0.5}])
-def test_bad_settings(folder: Path, tmp_path: Path, fields: dict[str, float]) -> None:
+@pytest.mark.parametrize("fields", [{"max_new_tokens": 0}, {"attempts": 0.5}])
+def test_bad_settings(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"generator.{next(iter(fields))} is {next(iter(fields.values()))}"):
-        tiny_generator(folder, tmp_path, **fields)
+        scripted(**fields)
+
+
+def test_shares_of_what_is_not_in_the_grid_are_refused() -> None:
+    with pytest.raises(ValueError, match="furious"):
+        scripted(shares={"tone": {"furious": 1.0}})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"chunk": 0}, {"temperature": 0.0}, {"top_k": 0}, {"top_p": 1.5}, {"precision": "int4"}]
+)
+def test_bad_settings_of_the_local_writer(folder: Path, fields: dict[str, Any]) -> None:
+    name, value = next(iter(fields.items()))
+    with pytest.raises(ValueError, match=f"writer.{name} is {value!r}"):
+        tiny_generator(folder, folder, fields)
+
+
+def test_a_missing_gpu_is_told_before_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(GenerationError, match=r"writer\.device is cuda, but torch sees no CUDA device"):
+        tiny_generator(folder, folder, {"device": "cuda", "precision": "bfloat16"}).check()
+
+
+def test_int8_needs_a_llama(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from synth.llama import LlamaWeights
+
+    monkeypatch.setattr(LlamaWeights, "supports", staticmethod(lambda config: False))
+    with pytest.raises(GenerationError, match="precision is int8, which is for models of the Llama family"):
+        tiny_generator(folder, tmp_path, {"precision": "int8"}).seed(1, stream(), quiet)
+
+
+def test_rewriting_is_probed_before_it_is_used() -> None:
+    """The scripted writer's answers never move: the operator is refused with the measured rate."""
+
+    def encode(texts: Any) -> NDArray[np.float32]:
+        return np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (len(texts), 1))
+
+    generator, writer = scripted(operators=Operators(shares={"rewrite": 1}))
+    with pytest.raises(GenerationError, match=r"asked to rewrite \d+ texts about another topic, .* did so 0 times"):
+        generator.with_encoder(encode).vary(parents(2), np.ones(2), 1, 1, stream(), quiet)
+    with pytest.raises(GenerationError, match="needs an encoder"):
+        generator.vary(parents(2), np.ones(2), 1, 1, stream(), quiet)
+    asked = writer.chunks[0][0].turns[-1]["content"]
+    assert asked.startswith("Rewrite") and generator.examples[0].body in asked
+
+    def follows(texts: Any) -> NDArray[np.float32]:
+        # A model that does as asked: its answers are near the new topic, away from the old one.
+        topics = [example.attributes["topic"] for example in generator.examples]
+        rows = [np.eye(len(topics) + 1)[topics.index(t) if t in topics else -1] for t in texts]
+        vectors = np.array(rows, dtype=np.float32)
+        for i, text in enumerate(texts):
+            if found := re.search(r"Text 1 (\d+) is", text):
+                vectors[i] = np.eye(len(topics) + 1)[(int(found[1]) + 1) % len(topics)]
+        return vectors
+
+    able, _ = scripted(
+        operators=Operators(shares={"rewrite": 1}),
+        filters=replace(LENIENT, min_topic_similarity=-1, max_similarity=1.0),
+    )
+    made = able.with_encoder(follows).vary(parents(2), np.ones(2), 1, 1, stream(), quiet)
+    assert made.corpus.examples[0].operator == "rewrite" and "topic: " in made.corpus.examples[0].change
+    assert "rewrite" in OPERATORS

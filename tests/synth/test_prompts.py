@@ -1,16 +1,19 @@
-"""The few-shot chat: what is asked, how it is rendered, how answers are read, and which example files are refused."""
+"""The forms: what is asked, how it is rendered, how answers are read, and which example files are refused."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from synth.prompts import ShownEmail, finished, load_examples, own_part, parse, request, shared_prefix
+from synth.attributes import AttributeGrid
+from synth.prompts import EmailForm, Form, ImagePromptForm, ShownExample, load_examples
 
+EMAIL, IMAGE = EmailForm(), ImagePromptForm()
+FORMS: list[Form] = [EMAIL, IMAGE]
 ASKED = {
     "topic": "a late train",
     "purpose": "give an update",
@@ -18,103 +21,199 @@ ASKED = {
     "length": "short",
     "sender_role": "friend",
 }
-SHOWN = ShownEmail(attributes={"topic": "a lost cat"}, subject="Minka", body="Our cat is gone.")
-
-
-class ChatTokenizer:
-    """Fake: the chat format of many small models, which puts a system message of its own where none is given."""
-
-    chat_template = "chat"
-
-    def apply_chat_template(self, turns: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> str:
-        assert not tokenize
-        if turns[0]["role"] != "system":
-            turns = [{"role": "system", "content": "DEFAULT"}, *turns]
-        text = "".join(f"<{turn['role']}>{turn['content']}</>" for turn in turns)
-        return text + ("<assistant>" if add_generation_prompt else "")
-
-
-class BaseTokenizer:
-    """Fake: a model without a chat format."""
-
-    chat_template = None
+SHOWN = ShownExample(attributes={"topic": "a lost cat"}, subject="Minka", body="Our cat is gone.")
 
 
 @pytest.mark.parametrize(
     ("attributes", "text"),
     [
-        (ASKED, "Write a short email about a late train, from a friend who wants to give an update. The tone is dry."),
-        ({"topic": "a late train", "length": "long"}, "Write a long email about a late train."),
-        ({"topic": "a late train", "length": "medium"}, "Write an? email about a late train."),
-        ({"topic": "a late train", "tone": "dry"}, "Write an? email about a late train. The tone is dry."),
-        ({"topic": "a late train", "sender_role": "clerk"}, "Write an? email about a late train, from a clerk."),
+        (
+            ASKED,
+            "Write a short email about a late train, to give an update. It is from a friend. The tone is dry.",
+        ),
+        (
+            ASKED | {"receiver_role": "accountant"},
+            "Write a short email about a late train, to give an update. It is from a friend to an accountant. "
+            "The tone is dry.",
+        ),
+        (
+            ASKED | {"sender_role": "IT technician", "receiver_role": "the team", "language": "German"},
+            "Write a short email in German about a late train, to give an update. It is from an IT technician to the "
+            "team. The tone is dry.",
+        ),
+        ({"topic": "a late train", "length": "long"}, "Write an email about a late train."),
+        ({"topic": "a late train", "length": "elaborate"}, "Write an elaborate email about a late train."),
+        ({"topic": "a late train", "length": "medium"}, "Write a short email about a late train."),
+        ({"topic": "a late train", "language": "English"}, "Write a short email about a late train."),
+        ({"topic": "a late train", "tone": "none"}, "Write a short email about a late train."),
+        ({"topic": "a late train", "tone": "dry"}, "Write a short email about a late train. The tone is dry."),
+        (
+            {"topic": "a late train", "receiver_role": "all parents"},
+            "Write a short email about a late train. It is to all parents.",
+        ),
+        ({"topic": "a late train", "purpose": "complain"}, "Write a short email about a late train, to complain."),
+        (
+            {
+                "topic": "a train to Oslo",
+                "time_of_year": "winter",
+                "template": "a train to {city}",
+                "entities": "city=Oslo",
+            },
+            "Write a short email about a train to Oslo. The time of year is winter.",
+        ),
     ],
 )
-def test_request(attributes: dict[str, str], text: str) -> None:
-    assert re.fullmatch(text, request(attributes))
+def test_an_email_is_asked_for(attributes: dict[str, str], text: str) -> None:
+    assert EMAIL.request(attributes) == text
 
 
-@pytest.mark.parametrize("tokenizer", [ChatTokenizer(), BaseTokenizer()])
-@pytest.mark.parametrize("parent", [None, SHOWN])
-def test_the_prefix_and_the_own_part_make_one_chat(tokenizer: Any, parent: ShownEmail | None) -> None:
-    examples = [ShownEmail(attributes={"topic": "toner"}, subject="Toner", body="No toner left."), SHOWN]
-    whole = shared_prefix(tokenizer, examples) + own_part(tokenizer, ASKED, parent)
-    assert whole.count("You write realistic emails") == 1
-    assert "DEFAULT" not in whole
-    places = [whole.index("No toner left.\nSubject: Toner"), whole.index(request(ASKED))]
-    assert places == sorted(places)
-    assert whole.count("Our cat is gone.\nSubject: Minka") == (2 if parent else 1)
-    assert whole.endswith("<assistant>" if tokenizer.chat_template else "Assistant:")
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        ({"topic": "red panda"}, "Write an emoji prompt for: red panda."),
+        (
+            {"topic": "red panda", "length": "short", "action": "none", "accessory": "scarf", "template": "red panda"},
+            "Write a short emoji prompt for: red panda. Accessory: scarf.",
+        ),
+        (
+            {
+                "topic": "owl",
+                "length": "medium",
+                "action": "waving",
+                "style": "3D",
+                "mood": "sad",
+                "language": "French",
+            },
+            "Write an emoji prompt in French for: owl. Action: waving. Style: 3D. Mood: sad.",
+        ),
+    ],
+)
+def test_an_emoji_prompt_is_asked_for(attributes: dict[str, str], text: str) -> None:
+    assert IMAGE.request(attributes) == text
 
 
-def test_a_shown_email_is_a_request_and_its_answer() -> None:
-    asked, answered = SHOWN.turns()
-    assert asked == {"role": "user", "content": request(SHOWN.attributes)}
-    assert answered == {"role": "assistant", "content": "Our cat is gone.\nSubject: Minka"}
-    assert parse(answered["content"]) == ("Minka", "Our cat is gone.")
+@pytest.mark.parametrize("form", FORMS)
+def test_requests_of_the_packaged_grids_are_short_and_say_everything(form: Form) -> None:
+    grid = AttributeGrid.packaged(form.name)
+    for attributes in grid.sample(300, np.random.default_rng(0)):
+        text = form.request(attributes)
+        assert text.startswith("Write a") and text.endswith(".") and len(text.split()) <= 50
+        assert not re.search(r"[{}=]|none|\ba [aeioAEIO]|  ", text), text
+        silent = {"language", "length", "template", "entities"}
+        assert all(entry in text for axis, entry in attributes.items() if axis not in silent and entry != "none")
+
+
+@pytest.mark.parametrize(
+    ("form", "answer", "read"),
+    [
+        (EMAIL, "Subject: Minka\n\nOur cat is gone.", ("Minka", "Our cat is gone.")),
+        (IMAGE, "Our cat is gone.", ("", "Our cat is gone.")),
+    ],
+)
+def test_a_shown_example_is_a_request_and_its_answer(form: Form, answer: str, read: tuple[str, str]) -> None:
+    asked, answered = form.turns(SHOWN)
+    assert asked == {"role": "user", "content": form.request(SHOWN.attributes)}
+    assert answered == {"role": "assistant", "content": answer}
+    assert form.parse(answer) == read
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rewriting_instruction_holds_topic_and_text(form: Form) -> None:
+    text = form.rewrite("Our cat is gone.", ASKED)
+    assert "a late train" in text and text.endswith("\n\nOur cat is gone.")
 
 
 @pytest.mark.parametrize(
     ("continuation", "result"),
     [
-        ("Hello.\nSubject: Hi\n", ("Hi", "Hello.")),
-        (" Hello\n\n  there.  \nSubject:  Hi  there \nmore\nSubject: no", ("Hi  there", "Hello there.")),
+        ("Subject: Hi\n\nHello.\n", ("Hi", "Hello.")),
+        (" Subject:  Hi  there \n Hello\n\n  there.  ", ("Hi  there", "Hello there.")),
         ("Hello.", ("", "Hello.")),
-        ("Hello.\nSubject:", ("", "Hello.")),
-        ("Hello.\nSubject:\n", ("", "Hello.")),
+        ("Subject: Hi", None),
+        ("Subject:\nHello.", ("", "Hello.")),
+        ("Subject: Hi\n\nHi Tom,\n\nSee you.\n\nBest regards,\nDana\n\nP.S. Bring bread.", ("Hi", "Hi Tom, See you.")),
+        ("Hi Tom,\n\nI hope this finds you well. See you.", ("", "Hi Tom, See you.")),
+        ("I hope you are well. I hope that Ann is too. See you.", ("", "See you.")),
+        ("I hope you", ("", "I hope you")),
+        ("Best wishes from Oslo are in the post. See you.", ("", "Best wishes from Oslo are in the post. See you.")),
         ("", None),
         (" \n ", None),
     ],
 )
-def test_parse(continuation: str, result: tuple[str, str] | None) -> None:
-    assert parse(continuation) == result
+def test_an_email_is_read(continuation: str, result: tuple[str, str] | None) -> None:
+    assert EMAIL.parse(continuation) == result
 
 
 @pytest.mark.parametrize(
-    ("continuation", "ended"),
+    ("continuation", "result"),
     [
-        ("Hello.\nSubject: Hi\n", True),
-        ("Hello.\nSubject: Hi", False),
-        ("Hello.\n\n", False),
-        ("The Subject: of it\n", False),
-        ("", False),
+        ("sad wet dog", ("", "sad wet dog")),
+        ("\n  sad  wet dog \nhappy dry dog\n", ("", "sad wet dog")),
+        ('"sad wet dog"', ("", "sad wet dog")),
+        ("“sad wet dog” ", ("", "sad wet dog")),
+        ("", None),
+        ("\n \n", None),
+        ('""\n', None),
     ],
 )
-def test_finished(continuation: str, ended: bool) -> None:
-    assert finished(continuation) is ended
+def test_an_emoji_prompt_is_read(continuation: str, result: tuple[str, str] | None) -> None:
+    assert IMAGE.parse(continuation) == result
 
 
-def test_the_packaged_examples() -> None:
-    examples = load_examples()
-    assert len(examples) >= 6
-    assert len({example.body for example in examples}) == len(examples)
+@pytest.mark.parametrize(
+    ("form", "continuation", "ended"),
+    [
+        (EMAIL, "Hello.\n\nBest regards,\n", True),
+        (EMAIL, "Hello.\nThank you\n", True),
+        (EMAIL, "Hello.\n\nBest regards", False),
+        (EMAIL, "Hello.\n\nBest wishes from Oslo. See you.\n", False),
+        (EMAIL, "Hello.\n\n", False),
+        (EMAIL, "", False),
+        (IMAGE, "sad wet dog\n", True),
+        (IMAGE, "\nsad wet dog\n", True),
+        (IMAGE, "sad wet dog", False),
+        (IMAGE, "\n\n", False),
+        (IMAGE, "", False),
+    ],
+)
+def test_where_an_answer_is_over(form: Form, continuation: str, ended: bool) -> None:
+    assert (re.search(form.stop, continuation) is not None) is ended
+
+
+def test_how_an_email_begins() -> None:
+    rng = np.random.default_rng(0)
+    begun = [EMAIL.begin(ASKED, rng) for _ in range(200)]
+    assert all(text.startswith("Subject: Late train\n\n") for text in begun)
+    assert len(set(begun)) > 100 and "Subject: Late train\n\n" in begun, "greetings differ, and some have none"
+    assert EMAIL.reopen("Hi", "It rains.") == "Subject: Hi\n\nIt rains."
+    assert IMAGE.begin(ASKED, rng) == "" and IMAGE.reopen("", "sad dog") == "sad dog"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_packaged_examples(form: Form) -> None:
+    grid, examples = AttributeGrid.packaged(form.name), load_examples(None, form)
+    assert len(examples) >= 24
+    assert {example.attributes["length"] for example in examples} == set(grid.axes["length"])
     for example in examples:
-        assert set(example.attributes) == {"topic", "purpose", "tone", "length", "sender_role"}
-        assert example.subject and parse(example.turns()[1]["content"]) == (example.subject, example.body)
+        assert set(example.attributes) == set(grid.axes) - {"language"}
+        assert all(example.attributes[axis] in grid.axes[axis] for axis in example.attributes if axis != "topic")
+        assert example.attributes["topic"] not in grid.axes["topic"]  # what is asked for must not be in the examples
+        assert form.parse(form.answer(example)) == (example.subject, example.body)
+        assert bool(example.subject) == (form is EMAIL)
+        fewest, most = grid.words(example.attributes)
+        assert fewest <= len(example.body.split()) <= most, example.body
+        assert not set("[]{}<>_") & set(example.body)
+    assert load_examples() == load_examples(None, EMAIL)
 
 
 def entry(**changes: object) -> dict[str, object]:
     return {**ASKED, "subject": "Train", "body": "I am late."} | changes
+
+
+def entries(*changes: dict[str, object]) -> list[dict[str, object]]:
+    """Three examples, changed one by one."""
+    padded = [*changes, *({} for _ in range(3 - len(changes)))]
+    return [entry(body=f"I am late {i}.") | change for i, change in enumerate(padded)]
 
 
 def write(folder: Path, content: object) -> Path:
@@ -124,9 +223,11 @@ def write(folder: Path, content: object) -> Path:
 
 
 def test_examples_of_ones_own(tmp_path: Path) -> None:
-    examples = load_examples(write(tmp_path, [entry(body=f"I am late {i}.", subject=2207) for i in range(3)]))
+    examples = load_examples(write(tmp_path, entries({"subject": 2207})))
     assert [example.body for example in examples] == ["I am late 0.", "I am late 1.", "I am late 2."]
     assert examples[0].subject == "2207" and examples[0].attributes == ASKED
+    prompts = load_examples(write(tmp_path, [{"topic": "owl", "prompt": f"owl {i}"} for i in range(4)]), IMAGE)
+    assert prompts[3] == ShownExample(attributes={"topic": "owl"}, subject="", body="owl 3")
 
 
 @pytest.mark.parametrize(
@@ -135,18 +236,30 @@ def test_examples_of_ones_own(tmp_path: Path) -> None:
         ([entry()] * 2, "expected a list of at least three examples"),
         ({"examples": []}, "expected a list of at least three examples"),
         ("", "expected a list of at least three examples"),
-        ([entry(), entry(), "text"], "example 3 must have exactly the fields topic, purpose, tone, length"),
-        ([entry(), entry(extra=1), entry()], "example 2 must have exactly the fields"),
-        ([{"topic": "x"}, entry(), entry()], "example 1 must have exactly the fields"),
+        (
+            [entry(), entry(body="Other."), "text"],
+            "example 3 is a str; expected a mapping with topic and subject and body",
+        ),
+        (entries({}, {"extra": 1}), "example 2 differs from the first in 'extra'; give all examples the same fields"),
+        ([{"topic": "x"}, entry(), entry()], "example 1 lacks 'subject'; expected topic, subject, body and axes"),
+        (
+            [entry(), {"topic": "x", "subject": "y", "body": "z"}, entry()],
+            "example 2 differs from the first in 'length'",
+        ),
+        (entries({}, {}, {"tone": None}), "example 3 has a tone that is empty; expected a text"),
+        (entries({"tone": False}, {}, {}), "example 1 has a tone that is a bool; expected a text"),
+        (entries({}, {"body": " "}), "example 2 has a body that is a str; expected a text"),
+        (entries({}, {"body": "i am LATE 0."}), "example 2 repeats example 1; remove one of them"),
         ("- topic: [a\n- b: c: d", "not valid YAML in line 2"),
+        ("- {topic: a, topic: b}", "not valid YAML in line 1: 'topic' appears twice"),
     ],
 )
 def test_example_files_that_are_refused(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load_examples(write(tmp_path, content))
-    assert "examples.yaml" in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'examples.yaml'}: ") and "\n" not in str(caught.value)
 
 
 def test_a_missing_example_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.yaml: the file of few-shot examples does not exist"):
+    with pytest.raises(ValueError, match=r"none\.yaml: cannot be read \(No such file"):
         load_examples(tmp_path / "none.yaml")

@@ -12,6 +12,7 @@ import yaml
 
 from synth.filters import Filters
 from synth.language_model import LanguageModelGenerator
+from synth.local_writer import LocalWriter
 from synth.weights import ModelSource
 
 
@@ -21,14 +22,16 @@ def quiet(kept: int, wanted: int) -> None:
 
 @pytest.mark.weights
 def test_the_packaged_model_writes_emails_that_repeat(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = yaml.safe_load((files("conf") / "generator" / "smollm2.yaml").read_text("utf-8"))
-    chosen = {name: settings[name] for name in ("temperature", "top_k", "top_p", "few_shot_share", "attempts")}
-    parts = {name: {k: v for k, v in settings[name].items() if k != "_target_"} for name in ("source", "filters")}
+    settings = yaml.safe_load((files("conf") / "writer" / "smollm2.yaml").read_text("utf-8"))
+    asked = yaml.safe_load((files("conf") / "generator" / "_emails.yaml").read_text("utf-8"))
     cache = tmp_path_factory.mktemp("smollm2")
+    names = ("temperature", "top_k", "top_p", "never", "precision")
 
     def generator() -> LanguageModelGenerator:
-        source, filters = ModelSource(**parts["source"]), Filters(**parts["filters"])
-        return LanguageModelGenerator(source=source, cache=cache, filters=filters, chunk=8, **chosen)
+        source = ModelSource(**{name: value for name, value in settings["source"].items() if name != "_target_"})
+        filters = Filters(**{name: value for name, value in asked["filters"].items() if name != "_target_"})
+        writer = LocalWriter(source=source, cache=cache, chunk=12, **{name: settings[name] for name in names})
+        return LanguageModelGenerator(writer=writer, filters=filters, attempts=5.0)
 
     generator().check()  # `make install` brings the weights: without them this fails, it is not skipped
     first = generator().seed(6, np.random.SeedSequence(0), quiet)
@@ -46,5 +49,5 @@ def test_the_packaged_model_writes_emails_that_repeat(tmp_path_factory: pytest.T
 
     shutil.rmtree(cache / "generation")  # but not the converted model
     assert generator().seed(6, np.random.SeedSequence(0), quiet) == first
-    assert [path.name for path in (cache / "models").glob("SmolLM2*")] == [Path(generator()._folder).name]
+    assert [path.name for path in (cache / "models").glob("SmolLM2*")] == [Path(generator().writer._folder).name]
     shutil.rmtree(cache)  # half a gigabyte

