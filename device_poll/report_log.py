@@ -41,7 +41,7 @@ class ReportLog:
                     "use_case": batch.use_case,
                     **mechanism.parameters,
                     "report_bits": mechanism.report_bits,
-                    "report": report.tobytes().hex() if report.ndim else int(report),
+                    "report": report.tobytes().hex() if report.ndim or report.dtype.names else int(report),
                 }
             )
 

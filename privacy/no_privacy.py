@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally
+from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes
 from privacy.thresholds import check_domain, check_values
 from privacy.unbiased import check_tally
@@ -17,7 +17,11 @@ from privacy.unbiased import check_tally
 
 @dataclass(frozen=True, kw_only=True)
 class NoPrivacy:
-    """Privacy off, as a class rather than an `if`. Epsilon is infinite, estimates are exact."""
+    """Privacy off, as a class rather than an `if`. Epsilon is infinite, estimates are exact, standard errors are 0.
+
+    Reports: int64[n], the values. Wire size: ceil(log2 d) bits. Raises ValueError if domain_size is outside
+    2 .. largest_domain.
+    """
 
     domain_size: int
 
@@ -31,7 +35,7 @@ class NoPrivacy:
     @property
     def report_bits(self) -> int:
         """Bits on the wire of one report."""
-        return math.ceil(math.log2(self.domain_size))
+        return (int(self.domain_size) - 1).bit_length()
 
     @property
     def parameters(self) -> Parameters:
@@ -50,12 +54,13 @@ class NoPrivacy:
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """The true counts; standard errors are 0."""
         check_tally(tally, self.parameters)
-        counts = (tally.sums if values is None else tally.sums[values]).astype(np.float64)
+        sums = tally.sums if values is None else tally.sums[check_values(values, self.domain_size)]
+        counts = sums.astype(np.float64)
         return Estimate(counts, np.zeros_like(counts), tally.reports)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """The counts themselves."""
-        counts = np.asarray(counts, dtype=np.int64)
+        counts = check_counts(counts, self.domain_size).copy()
         return Tally(counts, int(counts.sum()), self.parameters)
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:

@@ -6,13 +6,18 @@ privacy noise (cohorts, selection, generation) draws from numpy generators deriv
 
     rng = DeviceStream.simulation(seed=0, round=2, stage=Stage.PRIVATIZE, chunk=7)
     words = random_words(rng, 1000)      # uint64[1000]
+
+A stream is consumed in report order and by fixed amounts a report, so that cutting the devices into chunks changes no
+bit. What a report needs by chance is drawn from the stream's `companion`, also in report order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from enum import IntEnum
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -42,8 +47,14 @@ class RandomBytes(Protocol):
         """The next `length` random bytes."""
 
 
+PIECE = 1 << 18
+"""Bytes encrypted in one go: enough that the call costs nothing, few enough to stay in the second-level cache."""
+
+_ZEROS = memoryview(bytes(PIECE))
+
+
 class DeviceStream:
-    """AES-256-CTR key stream.
+    """AES-256-CTR key stream. Not to be shared by threads: give every worker its own.
 
     `simulated` tells whether the key came from a seed (repeatable, for simulations only) or from the operating system.
     """
@@ -54,6 +65,8 @@ class DeviceStream:
         self.simulated = simulated
         # A zero nonce is safe because every key is used for one stream only.
         self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        # One-way, so that neither stream tells the other's key.
+        self._companion_key = hashlib.sha256(b"synthpoll:companion:" + key).digest()
 
     @classmethod
     def from_system(cls) -> DeviceStream:
@@ -66,9 +79,37 @@ class DeviceStream:
         label = f"synthpoll:{seed}:{round}:{int(stage)}:{chunk}"
         return cls(hashlib.sha256(label.encode()).digest(), simulated=True)
 
+    @cached_property
+    def companion(self) -> DeviceStream:
+        """A second stream, independent of this one, for draws whose number depends on chance."""
+        return DeviceStream(self._companion_key, simulated=self.simulated)
+
     def bytes(self, length: int, /) -> bytes:
         """The next `length` bytes of the key stream."""
-        return self._encryptor.update(bytes(length))
+        out = bytearray(length)
+        self._fill(memoryview(out))
+        return bytes(out)
+
+    def fill(self, out: NDArray[np.uint64]) -> None:
+        """Overwrite a contiguous array with the next words of the key stream: the same as `bytes`, without a copy."""
+        if out.size:
+            self._fill(out.data.cast("B"))
+            if sys.byteorder == "big":
+                out.byteswap(inplace=True)
+
+    def _fill(self, out: memoryview) -> None:
+        for start in range(0, len(out), PIECE):
+            piece = out[start : start + PIECE]
+            self._encryptor.update_into(_ZEROS[: len(piece)], piece)
+
+
+def device_stream(rng: RandomBytes) -> DeviceStream:
+    """The stream itself, or, for a numpy Generator, a stream keyed with the generator's next 32 bytes.
+
+    A numpy Generator is no cryptographic source: the stream counts as simulated. Reports drawn from a Generator in
+    several calls differ from those of one call (each call takes a new key); those drawn from a DeviceStream do not.
+    """
+    return rng if isinstance(rng, DeviceStream) else DeviceStream(rng.bytes(32), simulated=True)
 
 
 def seed_sequence(seed: int, round: int, stage: Stage) -> np.random.SeedSequence:
@@ -85,4 +126,8 @@ def generator(seed: int, round: int, stage: Stage) -> np.random.Generator:
 
 def random_words(rng: RandomBytes, n: int) -> NDArray[np.uint64]:
     """uint64[n], uniform; little-endian on every machine."""
+    if isinstance(rng, DeviceStream):
+        words = np.empty(n, dtype=np.uint64)
+        rng.fill(words)
+        return words
     return np.frombuffer(rng.bytes(8 * n), dtype="<u8").astype(np.uint64, copy=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ def check_values(values: NDArray[np.int64], domain_size: int) -> NDArray[np.int6
     return values.astype(np.int64, copy=False)
 
 
+@lru_cache(maxsize=256)
 def exp_below(epsilon: float) -> Fraction:
     """A rational number at most e^epsilon and within 1e-50 of it, relatively."""
     with localcontext() as context:

@@ -1,10 +1,16 @@
-"""Optimized unary encoding (OUE): one bit per value, each flipped on its own.
+"""Unary encoding: one bit per value, each flipped on its own. Optimized (OUE) and symmetric (basic RAPPOR).
 
-Among the best frequency oracles for large domains at moderate epsilon; the report has one bit per value.
+OUE is among the best frequency oracles for large domains at moderate epsilon; SUE is the classic, a little worse at
+every epsilon. A report has one bit per value.
+
+    mechanism = OptimizedUnaryEncoding(epsilon=4.0, domain_size=301)
+    estimate = mechanism.estimate(mechanism.tally(mechanism.privatize(values, rng)))
 """
 
 from __future__ import annotations
 
+import itertools
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -13,55 +19,43 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally
-from privacy.randomness import RandomBytes, random_words
+from privacy.kernels import OwnBit, count_bits, noisy_one_hot
+from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.randomness import RandomBytes, device_stream
 from privacy.thresholds import WORD, ceil_threshold, check_domain, check_epsilon, check_values, exp_below
-from privacy.unbiased import check_tally, two_level_estimate, two_level_stderr
-
-# Rows are privatized in slices of about this many bits, which bounds the memory of one call (8 bytes a bit).
-_SLICE_BITS = 1 << 22
+from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizedUnaryEncoding:
-    """Wang, Blocki, Li, Jha 2017, section 4.3 (OUE): the true bit is sent as 1 with p = 1/2, any other with
-    q = 1 / (e^eps + 1).
-
-    Reports: uint8[n, ceil(d / 8)], bits packed most significant first, padding bits 0. Wire size: d bits.
-    Variance of a count with true value f among n reports: f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 is
-    4 n e^eps / (e^eps - 1)^2.
-
-    Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
-    """
+class _UnaryEncoding(ABC):
+    """What both unary encodings share: everything but the two probabilities."""
 
     epsilon: float
     domain_size: int
 
-    name: ClassVar[str] = "optimized_unary_encoding"
+    name: ClassVar[str]
+    own: ClassVar[OwnBit]
     largest_domain: ClassVar[int] = 1 << 20  # a report of 128 KiB
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
         check_domain(self.domain_size, self.largest_domain, self.name)
+        check_resolution(self.epsilon, self.p, self.q)
 
     @property
     def report_bits(self) -> int:
         """Bits on the wire of one report."""
-        return self.domain_size
+        return int(self.domain_size)
 
     @property
     def parameters(self) -> Parameters:
         """What device and server must agree on."""
         return {"mechanism": self.name, "epsilon": float(self.epsilon), "domain_size": int(self.domain_size)}
 
-    @cached_property
+    @property
+    @abstractmethod
     def thresholds(self) -> tuple[int, int]:
-        """(T_p, T_q): a 1 is sent if a 64-bit word is below T_p (the true bit) or T_q (any other).
-
-        Two values differ in two bits; the largest ratio of report probabilities is p (1 - q) / (q (1 - p)), which at
-        p = 1/2 is (1 - q) / q. Rounding q up keeps it within e^eps exactly.
-        """
-        return WORD // 2, ceil_threshold(Fraction(1) / (exp_below(self.epsilon) + 1))
+        """(T_p, T_q): the true bit is sent as 1 with probability T_p / 2^64, any other with T_q / 2^64."""
 
     @property
     def p(self) -> float:
@@ -73,37 +67,36 @@ class OptimizedUnaryEncoding:
         """Probability that any other bit is sent as 1."""
         return self.thresholds[1] / WORD
 
+    def channel(self) -> list[list[Fraction]]:
+        """P[report | value] exactly, rows by value, columns by the report's bits read as a number (value v is bit v).
+
+        For domains of at most 12 values: 2^d columns.
+        """
+        d = self.domain_size
+        if d > 12:
+            raise ValueError(f"domain_size is {d}; the channel is enumerated for 2 to 12 values (2^d reports)")
+        p, q = (Fraction(t, WORD) for t in self.thresholds)
+
+        def probability(bits: tuple[int, ...], value: int) -> Fraction:
+            result = Fraction(1)
+            for i, bit in enumerate(reversed(bits)):
+                one = p if i == value else q
+                result *= one if bit else 1 - one
+            return result
+
+        return [[probability(bits, v) for bits in itertools.product((0, 1), repeat=d)] for v in range(d)]
+
     def privatize(self, values: NDArray[np.int64], rng: RandomBytes) -> Reports:
-        """int64[n] values -> uint8[n, ceil(d / 8)] packed bits. d 64-bit words a report, always."""
+        """int64[n] values -> uint8[n, ceil(d / 8)] packed bits. About 8 random bits a value of the domain.
+
+        Raises TypeError for values that are no integers, ValueError for values outside 0 .. domain_size - 1.
+        """
         values = check_values(values, self.domain_size)
-        d, (t_p, t_q) = self.domain_size, self.thresholds
-        packed = np.empty((len(values), (d + 7) // 8), dtype=np.uint8)
-        step = max(1, _SLICE_BITS // d)
-        for start in range(0, len(values), step):
-            rows = values[start : start + step]
-            words = random_words(rng, len(rows) * d).reshape(len(rows), d)
-            bits = words < np.uint64(t_q)
-            own = np.arange(len(rows))
-            bits[own, rows] = words[own, rows] < np.uint64(t_p)
-            packed[start : start + step] = np.packbits(bits, axis=1)
-        return packed
+        return noisy_one_hot(values, self.domain_size, self.thresholds[1], self.own, device_stream(rng))
 
     def tally(self, reports: Reports) -> Tally:
         """How many reports have each bit set, int64[domain_size]. Raises ValueError for reports of another shape."""
-        d = self.domain_size
-        reports = np.asarray(reports)
-        if reports.ndim != 2 or reports.dtype != np.uint8 or reports.shape[1] != (d + 7) // 8:
-            raise ValueError(
-                f"reports have shape {reports.shape} and dtype {reports.dtype}; expected uint8[n, {(d + 7) // 8}]"
-            )
-        if d % 8 and np.any(reports[:, -1] & ((1 << (8 - d % 8)) - 1)):
-            raise ValueError("reports have padding bits set; they were not made by this mechanism")
-        sums = np.zeros(d, dtype=np.int64)
-        step = max(1, _SLICE_BITS // d)
-        for start in range(0, len(reports), step):
-            bits = np.unpackbits(reports[start : start + step], axis=1, count=d)
-            sums += bits.sum(axis=0, dtype=np.int64)
-        return Tally(sums, len(reports), self.parameters)
+        return Tally(count_bits(reports, self.domain_size), len(reports), self.parameters)
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors."""
@@ -112,7 +105,7 @@ class OptimizedUnaryEncoding:
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """Exact law of the tally: the bits are independent, so T_v = Bin(f_v, p) + Bin(n - f_v, q)."""
-        counts = np.asarray(counts, dtype=np.int64)
+        counts = check_counts(counts, self.domain_size)
         n = int(counts.sum())
         sums = rng.binomial(counts, self.p) + rng.binomial(n - counts, self.q)
         return Tally(sums.astype(np.int64), n, self.parameters)
@@ -120,3 +113,53 @@ class OptimizedUnaryEncoding:
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices."""
         return two_level_stderr(reports, count, self.p, self.q)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizedUnaryEncoding(_UnaryEncoding):
+    """Wang, Blocki, Li, Jha 2017, section 4.3 (OUE): the true bit is sent as 1 with p = 1/2, any other with
+    q = 1 / (e^eps + 1).
+
+    Reports: uint8[n, ceil(d / 8)]; value v is bit v % 8 of byte v // 8, counted from the least significant; padding
+    bits are 0. Wire size: d bits. Variance of a count with true value f among n reports:
+    f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 is 4 n e^eps / (e^eps - 1)^2.
+
+    Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
+    """
+
+    name: ClassVar[str] = "optimized_unary_encoding"
+    own: ClassVar[OwnBit] = OwnBit.FAIR
+
+    @cached_property
+    def thresholds(self) -> tuple[int, int]:
+        """(T_p, T_q): the true bit is sent as 1 with probability T_p / 2^64, any other with T_q / 2^64.
+
+        Two values differ in two bits; the largest ratio of report probabilities is p (1 - q) / (q (1 - p)), which at
+        p = 1/2 is (1 - q) / q. Rounding q up keeps it within e^eps exactly.
+        """
+        return WORD // 2, ceil_threshold(Fraction(1) / (exp_below(self.epsilon) + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetricUnaryEncoding(_UnaryEncoding):
+    """Wang, Blocki, Li, Jha 2017, section 4.2 (SUE); Erlingsson, Pihur, Korolova 2014 (basic one-time RAPPOR).
+
+    Every bit of the one-hot vector is flipped with probability q = 1 / (e^(eps/2) + 1): the true one is sent as 1 with
+    p = 1 - q and, unlike in some implementations, as 0 with q. Reports as of OptimizedUnaryEncoding. Wire size: d bits.
+    Variance of a count, whatever its true value: n q(1-q)/(1-2q)^2 = n e^(eps/2) / (e^(eps/2) - 1)^2.
+
+    Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
+    """
+
+    name: ClassVar[str] = "symmetric_unary_encoding"
+    own: ClassVar[OwnBit] = OwnBit.FLIPPED
+
+    @cached_property
+    def thresholds(self) -> tuple[int, int]:
+        """(T_p, T_q) with T_p = 2^64 - T_q: a bit is flipped with probability T_q / 2^64.
+
+        Two values differ in two bits; the largest ratio of report probabilities is ((1 - q) / q)^2. Rounding q up keeps
+        (1 - q) / q within e^(eps/2), and so the square within e^eps, exactly (halving a float is exact).
+        """
+        t_q = ceil_threshold(Fraction(1) / (exp_below(self.epsilon / 2) + 1))
+        return WORD - t_q, t_q

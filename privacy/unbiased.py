@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.mechanism import Estimate, Parameters, Tally
+from privacy.thresholds import check_values
 
 
 def check_tally(tally: Tally, parameters: Parameters) -> None:
@@ -20,6 +21,15 @@ def check_tally(tally: Tally, parameters: Parameters) -> None:
     got: Mapping[str, object] = dict(tally.parameters)
     if got != dict(parameters):
         raise ValueError(f"the tally was made with {got}; this mechanism is {dict(parameters)}")
+
+
+def check_resolution(epsilon: float, p: float, q: float) -> None:
+    """Raise ValueError if p and q are so close that no estimate could be computed from them."""
+    if not p - q > p * 2.0**-30:
+        raise ValueError(
+            f"epsilon is {epsilon:g}; true and other values would be reported equally often to nine digits; "
+            "expected at least about 1e-8"
+        )
 
 
 def two_level_stderr(reports: int, count: float, p: float, q: float) -> float:
@@ -34,12 +44,8 @@ def two_level_estimate(
 
     The variance depends on the unknown true count; the estimate, held to [0, n], is put in its place.
     """
-    if values is not None:
-        values = np.asarray(values)
-        if values.size and (int(values.min()) < 0 or int(values.max()) >= domain_size):
-            raise ValueError(f"values asked for must lie in 0 .. {domain_size - 1}")
     n = tally.reports
-    sums = tally.sums if values is None else tally.sums[values]
+    sums = tally.sums if values is None else tally.sums[check_values(values, domain_size)]
     counts = (sums - n * q) / (p - q)
     plugged = np.clip(counts, 0, n)
     stderr = np.sqrt(plugged * p * (1 - p) + (n - plugged) * q * (1 - q)) / (p - q)

@@ -1,0 +1,83 @@
+"""Write a corpus without a poll: `synthpoll generate n=2000 out=emails`.
+
+Finished chunks of texts are in the cache by content hash, so a command that was killed continues where it stopped when
+it is given again, and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from embed.cache import CachedEncoder
+from embed.encoder import Encoder
+from experiments.progress import bar
+from experiments.store import RunFolder, StoreError
+from privacy.randomness import Stage, seed_sequence
+from synth.generator import Generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate:
+    """`n` texts of `generator` into the folder `out`. Raises ValueError for n below 1 or a negative seed."""
+
+    n: int
+    seed: int
+    out: str
+    cache: str
+    generator: Generator
+    encoder: Encoder
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:
+            raise ValueError(f"n is {self.n!r}; expected a whole number of texts, 1 or more")
+        seed_sequence(self.seed, 0, Stage.SEED_CORPUS)
+
+
+def generate(job: Generate, config: str, console: Console) -> Path:
+    """Write the corpus and `config`, the resolved configuration; return the folder.
+
+    Raises GenerationError, EncoderError or StoreError.
+    """
+    for part in (job.generator, job.encoder):
+        part.check()
+    folder = RunFolder(Path(job.out))
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write to {job.out} ({error.strerror}); choose another folder with out=DIR") from None
+    encoder = CachedEncoder(job.encoder, Path(job.cache).expanduser() / "embeddings" / "synthetic.sqlite")
+    start = time.perf_counter()
+    with bar(console, "Writing") as advance:
+        made = job.generator.with_encoder(encoder.encode).seed(
+            job.n, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance
+        )
+    seconds = time.perf_counter() - start
+    folder.write_text("config.yaml", config)
+    folder.write_table("corpus.parquet", made.corpus.to_table())
+    lines = [
+        json.dumps({"subject": e.subject, "text": e.text, "attributes": dict(e.attributes)}, ensure_ascii=False)
+        for e in made.corpus
+    ]
+    (folder.path / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    folder.write_json(
+        "generation.json",
+        {
+            "generator": job.generator.name,
+            "seed": job.seed,
+            "attempted": made.attempted,
+            "kept": len(made.corpus),
+            "drops": made.drops,
+        },
+    )
+    share = len(made.corpus) / made.attempted
+    console.print(
+        f"Kept {len(made.corpus)} of {made.attempted} texts ({share:.0%}) in {seconds:.0f} s; "
+        f"dropped: {', '.join(f'{count} {reason}' for reason, count in sorted(made.drops.items()))}"
+    )
+    console.print(f"Texts: {folder.path}", soft_wrap=True)
+    return folder.path

@@ -1,0 +1,333 @@
+"""Count mean sketch (CMS): counts of arbitrary strings, without a list of them on the device.
+
+A device hashes its value to one column of one row and sends that row as a noisy one-hot vector. The server adds up the
+rows and can estimate any value that it can hash.
+
+    mechanism = CountMeanSketch(epsilon=4.0, rows=65536, columns=1024, hash_seed=1)
+    reports = mechanism.privatize(hash_strings(["😂", "🎉", "😂"]), rng)    # on the devices
+    tally = mechanism.tally(reports)                                         # on the server
+    estimate = mechanism.estimate(tally, hash_strings(["😂"]))
+
+The tally is int64[rows, columns], dense: 512 MiB at 65,536 x 1,024, of which the operating system provides only the
+rows that reports touch. Large populations are streamed: `tally(chunk, onto=tally_so_far)` adds in place, so the memory
+is one tally and one chunk whatever the number of reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from privacy.hashing import (
+    check_hash_seed,
+    check_hashes,
+    collision_counts,
+    columns_in_rows,
+    hash_family,
+)
+from privacy.kernels import OwnBit, noisy_one_hot
+from privacy.mechanism import Estimate, Parameters, Reports, Tally
+from privacy.randomness import RandomBytes, device_stream, random_words
+from privacy.sketch import (
+    CollisionModel,
+    add_cells,
+    check_held,
+    check_shape,
+    check_sketch_tally,
+    devices_in_slices,
+    row_dispersion,
+)
+from privacy.thresholds import WORD, ceil_threshold, check_epsilon, exp_below, scaled_words
+from privacy.unbiased import check_resolution
+
+_SLICE_WORDS = 1 << 18  # reports are made in slices of about this many 32-bit words
+_LANE_MAXIMUM = 255  # what eight bits can count
+_EVERY_EIGHTH_BIT = np.uint32(0x01010101)
+_SLICE_DEVICES = 1 << 20  # devices simulated at a time
+_DRAWS_PER_ROW = 16  # a binomial costs about as much as this many uniform rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountMeanSketch:
+    """Apple's Differential Privacy Team 2017, 'Learning with privacy at scale', section 'Private count mean sketch'
+    (algorithms client-side and server-side CMS): a uniform row j, then the one-hot vector of h_j(value), each of its
+    m = columns bits flipped with probability q = 1 / (e^(eps/2) + 1).
+
+    Values are 64-bit numbers, usually `hash_strings` of text; `hash_seed` picks the family of k = rows hash functions
+    (privacy/hashing.py) and must be the same on devices and server.
+
+    Reports: uint32[n, 1 + ceil(m / 32)]: the row, then the bits; column c is bit c % 32 of word 1 + c // 32, counted
+    from the least significant. Wire size: ceil(log2 k) + m bits.
+
+    Privacy: the row is drawn without looking at the value, so it cancels from every ratio, whatever its law. Two
+    one-hot vectors differ in two bits, hence the eps / 2.
+
+    Variance of a count with true value f among n reports, over noise, rows and hash families (privacy/sketch.py), with
+    s^2 = e^(eps/2) / (e^(eps/2) - 1)^2 and the sum over all other values:
+    (m/(m-1))^2 n s^2 + (m-1)^-1 sum [f' (1 - 1/k) + f'^2 / k].
+
+    Raises ValueError if epsilon is outside (0, 12] or below about 1e-8, for rows < 1, columns < 2, more than
+    2^28 cells, or a bad hash_seed.
+    """
+
+    epsilon: float
+    rows: int
+    columns: int
+    hash_seed: int
+
+    name: ClassVar[str] = "count_mean_sketch"
+    domain_size: ClassVar[int] = 1 << 64
+    largest_domain: ClassVar[int] = 1 << 64
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.epsilon)
+        check_shape(self.rows, self.columns, self.name)
+        check_hash_seed(self.hash_seed)
+        check_resolution(self.epsilon, 1 - self.q, self.q)
+
+    @property
+    def report_bits(self) -> int:
+        """Bits on the wire of one report."""
+        return (self.rows - 1).bit_length() + self.columns
+
+    @property
+    def parameters(self) -> Parameters:
+        """What device and server must agree on."""
+        return {
+            "mechanism": self.name,
+            "epsilon": float(self.epsilon),
+            "rows": int(self.rows),
+            "columns": int(self.columns),
+            "hash_seed": int(self.hash_seed),
+        }
+
+    @cached_property
+    def threshold(self) -> int:
+        """T: a bit is flipped if a 64-bit word is below T.
+
+        The largest ratio of report probabilities is ((1 - q) / q)^2, and (1 - q) / q <= e^(eps/2) exactly because q is
+        rounded up.
+        """
+        return ceil_threshold(1 / (exp_below(self.epsilon / 2) + 1))
+
+    @property
+    def q(self) -> float:
+        """Probability that a bit is flipped."""
+        return self.threshold / WORD
+
+    @cached_property
+    def contrast(self) -> float:
+        """1 - 2 q, how much likelier a bit is when it is the device's own."""
+        return float(1 - 2 * Fraction(self.threshold, WORD))
+
+    @cached_property
+    def collisions(self) -> CollisionModel:
+        """The moments of (bit - q) / (1 - 2 q), the contribution of a report to a cell of its row."""
+        noise = self.q * (1 - self.q) / self.contrast**2
+        m = self.columns
+        return CollisionModel(
+            rows=self.rows,
+            columns=m,
+            own_variance=noise,
+            other_variance=noise + (1 - 1 / m) / m,
+            own_dispersion=noise * (m - 1) + (1 - 1 / m),
+        )
+
+    def privatize(self, values: NDArray[Any], rng: RandomBytes) -> Reports:
+        """uint64[n] values -> uint32[n, 1 + ceil(columns / 32)].
+
+        A report takes fixed amounts of the stream and of its second companion (one word, the row); `noisy_one_hot`
+        takes what it needs by chance from the first. Raises TypeError or ValueError for anything but hashes.
+        """
+        values = check_hashes(values)
+        stream = device_stream(rng)
+        reports = np.zeros((len(values), 1 + self.words), dtype="<u4")
+        step = max(1, _SLICE_WORDS // reports.shape[1])
+        for start in range(0, len(values), step):
+            part, out = values[start : start + step], reports[start : start + step]
+            rows = scaled_words(random_words(stream.companion.companion, len(part)), self.rows)
+            columns = columns_in_rows(part, rows.astype(np.uint64), self._family, self.columns)
+            bits = noisy_one_hot(columns, self.columns, self.threshold, OwnBit.FLIPPED, stream)
+            out[:, 0] = rows
+            out.view(np.uint8)[:, 4 : 4 + bits.shape[1]] = bits
+        return reports.astype(np.uint32, copy=False)
+
+    @property
+    def words(self) -> int:
+        """32-bit words that hold the bits of a report."""
+        return (self.columns + 31) // 32
+
+    def join(self, rows: NDArray[np.int64], bits: NDArray[np.uint8]) -> Reports:
+        """Reports of these rows, int64[n], and packed bits, uint8[n, ceil(columns / 8)], least significant first.
+
+        Raises ValueError for anything that is no report of this mechanism.
+        """
+        if rows.size and (int(rows.min()) < 0 or int(rows.max()) >= self.rows):
+            raise ValueError(f"rows reach from {int(rows.min())} to {int(rows.max())}; expected 0 .. {self.rows - 1}")
+        reports = np.zeros((len(rows), 1 + self.words), dtype="<u4")
+        if bits.shape != (len(rows), (self.columns + 7) // 8):
+            raise ValueError(f"bits have shape {bits.shape}; expected ({len(rows)}, {(self.columns + 7) // 8})")
+        reports[:, 0] = rows
+        reports.view(np.uint8)[:, 4 : 4 + bits.shape[1]] = bits
+        return self._check_reports(reports.astype(np.uint32, copy=False))
+
+    def split(self, reports: Reports) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The inverse of `join`. Raises ValueError for anything but reports of this mechanism."""
+        reports = self._check_reports(reports)
+        packed = reports[:, 1:].astype("<u4").view(np.uint8)
+        return reports[:, 0].astype(np.int64), packed[:, : (self.columns + 7) // 8]
+
+    def tally(self, reports: Reports, *, onto: Tally | None = None) -> Tally:
+        """How many reports of each row have each bit set, int64[rows, columns].
+
+        With `onto`, a tally of this mechanism, they are added to its array in place (it must not be used afterwards)
+        and the result is both. Raises ValueError for reports of another shape, rows out of range or padding bits set.
+        """
+        reports = self._check_reports(reports)
+        before = self._empty() if onto is None else onto
+        check_sketch_tally(before, self.parameters)
+        _add_bits(reports, before.sums)
+        return Tally(before.sums, before.reports + len(reports), self.parameters)
+
+    def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
+        """Unbiased counts of the `values` asked for, float64[len(values)], and their standard errors.
+
+        The standard error is that of a fresh hash family: it includes what collisions do. One pass over the tally, and
+        one hash per value and row. Raises ValueError without values: a sketch does not know what was reported.
+        """
+        check_sketch_tally(tally, self.parameters)
+        if values is None:
+            raise ValueError("values is None; a sketch holds no list of values: pass the 64-bit hashes to estimate")
+        return self.collisions.estimate(*self._cells(tally, check_hashes(values)))
+
+    def estimate_jointly(self, tally: Tally, values: NDArray[Any]) -> Estimate:
+        """Like `estimate`, for different values, with their collisions with each other taken out (`joint_estimate`).
+
+        Worth it when frequent values are known and there are so many reports that collisions outweigh the noise.
+        Unbiased for this very hash family, but for collisions with values outside the list. Time: one hash per value
+        and row, one step per collision, and the inverse of a matrix of len(values)^2. Raises ValueError for a value
+        given twice or more values than a quarter of the sketch's cells, whose equations may have no solution.
+        """
+        check_sketch_tally(tally, self.parameters)
+        values = check_hashes(values)
+        if len(np.unique(values)) < len(values):
+            raise ValueError("values holds a value twice; expected different hashes")
+        if 4 * len(values) > self.rows * self.columns:
+            raise ValueError(
+                f"values holds {len(values)} hashes; expected at most a quarter of the {self.rows * self.columns} cells"
+            )
+        collisions = collision_counts(values, self._family, self.columns)
+        return self.collisions.joint_estimate(*self._cells(tally, values), collisions)
+
+    def _cells(self, tally: Tally, values: NDArray[np.uint64]) -> tuple[NDArray[np.float64], int, float]:
+        """The sums of the values' cells, without noise on average; the reports; the dispersion of all cells."""
+        totals = np.zeros(len(values), dtype=np.int64)
+        add_cells(tally.sums, self._family, values, totals)
+        sums = (totals.astype(np.float64) - tally.reports * self.q) / self.contrast
+        return sums, tally.reports, row_dispersion(tally.sums) / self.contrast**2
+
+    def simulate_tally(
+        self, counts: NDArray[np.int64], rng: np.random.Generator, values: NDArray[Any] | None = None
+    ) -> Tally:
+        """Exact law of the tally of counts[i] devices that hold values[i].
+
+        Every device is given its row; then the bits of a row are independent, so with o of its r devices in a column,
+        the column's sum is Bin(o, 1 - q) + Bin(r - o, q). Time: devices + 2 cells; memory: one tally.
+        """
+        if values is None:
+            raise ValueError("values is None; pass the 64-bit hashes that the counts belong to")
+        values, counts = check_held(values, counts)
+        own = self._empty().sums
+        # Rows of one value: a multinomial where it is cheaper than one draw a device.
+        many = counts > _DRAWS_PER_ROW * self.rows
+        for value, count in zip(values[many], counts[many], strict=True):
+            rows = np.arange(self.rows)
+            columns = columns_in_rows(np.full(len(rows), value), rows.astype(np.uint64), self._family, self.columns)
+            own[rows, columns] += rng.multinomial(count, np.full(self.rows, 1 / self.rows))
+        for part in devices_in_slices(values[~many], counts[~many], _SLICE_DEVICES):
+            rows = rng.integers(0, self.rows, len(part))
+            np.add.at(own, (rows, columns_in_rows(part, rows.astype(np.uint64), self._family, self.columns)), 1)
+        for sums in own:
+            devices = int(sums.sum())
+            sums[:] = rng.binomial(sums, 1 - self.q) + rng.binomial(devices - sums, self.q)
+        return Tally(own, int(counts.sum()), self.parameters)
+
+    def standard_error(self, reports: int, count: float = 0.0, second_moment: float | None = None) -> float:
+        """Standard error of one count, in devices, when `count` of the `reports` devices hold the value.
+
+        `second_moment` is the sum of all values' squared counts; without it the other devices are taken to hold all
+        different values, which is the least that collisions can do.
+        """
+        return self.collisions.standard_error(reports, count, second_moment)
+
+    @property
+    def _family(self) -> NDArray[np.uint64]:
+        return hash_family(int(self.hash_seed), int(self.rows))
+
+    def _empty(self) -> Tally:
+        return Tally(np.zeros((self.rows, self.columns), dtype=np.int64), 0, self.parameters)
+
+    def _check_reports(self, reports: Reports) -> NDArray[np.uint32]:
+        reports, width = np.asarray(reports), 1 + self.words
+        if reports.ndim != 2 or reports.dtype != np.uint32 or reports.shape[1] != width:
+            raise ValueError(
+                f"reports have shape {reports.shape} and dtype {reports.dtype}; expected uint32[n, {width}]"
+            )
+        if len(reports) and int(reports[:, 0].max()) >= self.rows:
+            raise ValueError(f"reports name row {int(reports[:, 0].max())}; expected rows 0 .. {self.rows - 1}")
+        if self.columns % 32 and np.any(reports[:, -1] >> np.uint32(self.columns % 32)):
+            raise ValueError("reports have padding bits set; they were not made by this mechanism")
+        return np.ascontiguousarray(reports)
+
+
+@njit(cache=True, nogil=True)
+def _add_bits(reports, sums):  # type: ignore[no-untyped-def]
+    """Add the reports row by row, so that a row of 64-bit sums is touched once for up to 255 reports.
+
+    Byte b of lanes[i, w] counts bit 8 b + i of word w, so one addition counts four bits.
+    """
+    width = reports.shape[1] - 1
+    starts, order = _by_row(reports, len(sums))
+    lanes = np.empty((8, width), dtype=np.uint32)
+    gathered = np.empty((_LANE_MAXIMUM, width), dtype=np.uint32)
+    for j in range(len(sums)):
+        row_sums = sums[j]
+        for start in range(starts[j], starts[j + 1], _LANE_MAXIMUM):
+            size = min(_LANE_MAXIMUM, starts[j + 1] - start)
+            for i in range(size):  # a loop of its own: the reports lie scattered, and memory can fetch many at a time
+                report = reports[order[start + i], 1:]
+                for w in range(width):
+                    gathered[i, w] = report[w]
+            lanes[:] = 0
+            for i in range(size):
+                report = gathered[i]
+                for bit in range(8):
+                    lane = lanes[bit]
+                    for w in range(width):
+                        lane[w] += (report[w] >> np.uint32(bit)) & _EVERY_EIGHTH_BIT
+            for w in range(width):
+                for shift in range(0, 32, 8):
+                    first = 32 * w + shift
+                    for bit in range(min(8, len(row_sums) - first)):
+                        row_sums[first + bit] += np.int64((lanes[bit, w] >> np.uint32(shift)) & np.uint32(255))
+
+
+@njit(cache=True, nogil=True)
+def _by_row(reports, rows):  # type: ignore[no-untyped-def]
+    """Where each row starts in the order of rows, int64[rows + 1], and the reports in that order, int64[n]."""
+    starts, order = np.zeros(rows + 1, dtype=np.int64), np.empty(len(reports), dtype=np.int64)
+    for i in range(len(reports)):
+        starts[np.int64(reports[i, 0]) + 1] += 1
+    for j in range(rows):
+        starts[j + 1] += starts[j]
+    ends = starts.copy()
+    for i in range(len(reports)):
+        order[ends[reports[i, 0]]] = i
+        ends[reports[i, 0]] += 1
+    return starts, order

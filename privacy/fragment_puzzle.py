@@ -1,0 +1,335 @@
+"""Sequence fragment puzzle (SFP): find frequent words that are on nobody's list.
+
+Every device sends two count-mean-sketch reports: one of a fragment of its word, tagged with a small hash of the whole
+word (the puzzle piece), and one of the whole word. The server finds frequent pieces, joins those with equal hash into
+candidate words, and asks the word sketch which of them are real.
+
+    puzzle = SequenceFragmentPuzzle(epsilon=8.0, rows=1024, columns=1024, hash_seed=1)
+    encoded = puzzle.codes.encode(words, unfit="drop")                  # encoded.too_long, encoded.out_of_alphabet
+    tally = puzzle.tally(puzzle.privatize(encoded.codes, rng))
+    found = puzzle.discover(tally, false_discovery_rate=0.05)           # found.words, found.counts, found.stderr
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from privacy.count_mean_sketch import CountMeanSketch
+from privacy.fragment_search import Discovery, FragmentSearch
+from privacy.hashing import PRIME, check_hash_seed, derive_seed, folded_product, hash_columns, row_coefficients
+from privacy.mechanism import Estimate, Parameters, Reports, Tally
+from privacy.randomness import DeviceStream, RandomBytes, device_stream, random_words
+from privacy.sketch import check_held
+from privacy.thresholds import check_epsilon, scaled_words
+from privacy.unbiased import check_tally
+from privacy.word_codes import WordCodes
+
+LARGEST_PUZZLE_BITS = 16
+
+
+def split_epsilon(epsilon: float, share: float) -> tuple[float, float]:
+    """Two budgets whose exact sum is at most epsilon: about `share` of it, and the rest."""
+    first = epsilon * share
+    rest = epsilon - first
+    while Fraction(first) + Fraction(rest) > Fraction(epsilon):
+        rest = float(np.nextafter(rest, 0.0))  # the subtraction was rounded up
+    return first, rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceFragmentPuzzle:
+    """Apple's Differential Privacy Team 2017, 'Learning with privacy at scale', section 'Sequence fragment puzzle'.
+
+    A word is padded to `word_length` and cut into P = word_length / fragment_length fragments. The device draws a
+    position uniformly and sends it with the count-mean-sketch report of the piece (position, `puzzle_bits`-bit hash of
+    the word, fragment), a number in mixed radix and so different for different pieces, and with that of the word.
+
+    Privacy: epsilon covers both reports together. The piece spends `fragment_share` of it and the word the rest, split
+    so that their exact sum is at most epsilon (`split_epsilon`); by basic composition (Dwork and Roth 2014, theorem
+    3.14) two words give the pair with probabilities within e^epsilon. The position is drawn without looking at the
+    word and costs nothing.
+
+    Values: uint8[n, word_length] codes, made by `codes.encode`. Reports: uint32[n, 1 + 2 (1 + ceil(columns / 32))]:
+    the position, the piece's report, the word's. Wire size: ceil(log2 P) + 2 (ceil(log2 rows) + columns) bits.
+    Tally: int64[P + (P + 1) rows columns]: how many reports chose each position, the sketch of each position's pieces,
+    the sketch of the words. A sketch of its own for every position has P times less noise than one for all.
+
+    Variance of a word's count: that of `CountMeanSketch` at the word's share of epsilon. A piece of position l is found
+    in n / P reports, so the standard error of its device count is sqrt(P) times that of the sketch at n reports: pieces
+    decide what can be found.
+
+    Raises ValueError for what `CountMeanSketch` and `WordCodes` refuse, a fragment_length that does not divide
+    word_length, puzzle_bits outside 1 .. 16, a share outside (0, 1), or pieces that 61 bits cannot number.
+    """
+
+    epsilon: float
+    rows: int
+    columns: int
+    hash_seed: int
+    alphabet: str = "abcdefghijklmnopqrstuvwxyz"
+    word_length: int = 10
+    fragment_length: int = 2
+    puzzle_bits: int = 8
+    fragment_share: float = 0.5
+
+    name: ClassVar[str] = "sequence_fragment_puzzle"
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.epsilon)
+        for name in ("fragment_length", "puzzle_bits"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number >= 1")
+        if self.codes.word_length % self.fragment_length:
+            raise ValueError(
+                f"fragment_length is {self.fragment_length}; expected a divisor of word_length, {self.word_length}"
+            )
+        if self.puzzle_bits > LARGEST_PUZZLE_BITS:
+            raise ValueError(f"puzzle_bits is {self.puzzle_bits}; expected 1 to {LARGEST_PUZZLE_BITS}")
+        if not isinstance(self.fragment_share, float) or not 0 < self.fragment_share < 1:
+            raise ValueError(f"fragment_share is {self.fragment_share!r}; expected a number between 0 and 1")
+        pieces = self.positions * (self.fragments << self.puzzle_bits)
+        if pieces > PRIME:
+            raise ValueError(
+                f"there are {pieces} pieces (position, hash, fragment); 61 bits number {PRIME}: "
+                "use shorter fragments, fewer puzzle_bits or a smaller alphabet"
+            )
+        check_hash_seed(self.hash_seed)
+        for sketch in (self.fragment_sketch, self.word_sketch):  # building them checks rows, columns, tiny shares
+            check_epsilon(sketch.epsilon)
+
+    @cached_property
+    def codes(self) -> WordCodes:
+        """The alphabet, which turns words into the values of this mechanism and back."""
+        return WordCodes(alphabet=self.alphabet, word_length=self.word_length)
+
+    @property
+    def positions(self) -> int:
+        """P, the fragments of a word."""
+        return self.word_length // self.fragment_length
+
+    @property
+    def fragments(self) -> int:
+        """How many numbers a fragment's codes can have."""
+        return int((len(self.alphabet) + 1) ** self.fragment_length)
+
+    @cached_property
+    def fragment_sketch(self) -> CountMeanSketch:
+        """The sketch of the pieces."""
+        epsilon, _ = split_epsilon(self.epsilon, self.fragment_share)
+        return self._sketch(epsilon, "fragments")
+
+    @cached_property
+    def word_sketch(self) -> CountMeanSketch:
+        """The sketch of the words."""
+        _, epsilon = split_epsilon(self.epsilon, self.fragment_share)
+        return self._sketch(epsilon, "words")
+
+    @property
+    def report_bits(self) -> int:
+        """Bits on the wire of one report."""
+        return (self.positions - 1).bit_length() + self.fragment_sketch.report_bits + self.word_sketch.report_bits
+
+    @property
+    def parameters(self) -> Parameters:
+        """What device and server must agree on."""
+        return {
+            "mechanism": self.name,
+            "epsilon": float(self.epsilon),
+            "rows": int(self.rows),
+            "columns": int(self.columns),
+            "hash_seed": int(self.hash_seed),
+            "alphabet": self.alphabet,
+            "word_length": self.word_length,
+            "fragment_length": self.fragment_length,
+            "puzzle_bits": self.puzzle_bits,
+            "fragment_share": self.fragment_share,
+        }
+
+    def word_values(self, codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+        """uint64[n]: the words as the word sketch sees them.
+
+        The polynomial with the word's codes as coefficients at a random point of the field of 2^61 - 1 elements (Carter
+        and Wegman 1979): two words are one value with probability at most word_length / 2^61.
+        """
+        point, _, _ = row_coefficients(derive_seed(self.hash_seed, "word values"), 0)
+        values: NDArray[np.uint64] = _polynomials(np.ascontiguousarray(codes), np.uint64(point))
+        return values
+
+    def puzzles(self, codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """int64[n]: the `puzzle_bits`-bit hash of each word."""
+        seed = derive_seed(self.hash_seed, "puzzle")
+        return hash_columns(self.word_values(codes), hash_seed=seed, row=0, columns=1 << self.puzzle_bits)
+
+    def piece_values(
+        self, positions: NDArray[np.int64] | int, puzzles: NDArray[np.int64], fragments: NDArray[np.uint8]
+    ) -> NDArray[np.uint64]:
+        """uint64[n]: pieces as the fragment sketch sees them; `fragments` are codes, uint8[n, fragment_length].
+
+        In mixed radix, so no two pieces (position, hash, fragment) are one value.
+        """
+        base = len(self.alphabet) + 1
+        number = fragments.astype(np.int64) @ (base ** np.arange(self.fragment_length, dtype=np.int64))
+        values = (positions * (1 << self.puzzle_bits) + puzzles) * self.fragments + number
+        return np.asarray(values).astype(np.uint64)
+
+    def privatize(self, values: NDArray[np.uint8], rng: RandomBytes) -> Reports:
+        """Codes uint8[n, word_length] -> uint32[n, 1 + 2 (1 + ceil(columns / 32))].
+
+        Each sketch draws from a stream and its first two companions, the position from a seventh stream; all are
+        consumed in report order. Raises TypeError or ValueError for anything but codes of words.
+        """
+        codes = self.codes.check(values)
+        stream = device_stream(rng)
+        word_stream = _companion(stream, 3)
+        positions = scaled_words(random_words(_companion(stream, 6), len(codes)), self.positions)
+        fragments = codes.reshape(len(codes), self.positions, self.fragment_length)[np.arange(len(codes)), positions]
+        pieces = self.piece_values(positions, self.puzzles(codes), fragments)
+        return np.concatenate(
+            [
+                positions[:, None].astype(np.uint32),
+                self.fragment_sketch.privatize(pieces, stream),
+                self.word_sketch.privatize(self.word_values(codes), word_stream),
+            ],
+            axis=1,
+        )
+
+    def split(self, reports: Reports) -> tuple[NDArray[np.int64], Reports, Reports]:
+        """Positions int64[n], the pieces' and the words' reports. Raises ValueError for reports of another shape."""
+        reports, width = np.asarray(reports), 1 + self.word_sketch.words
+        if reports.ndim != 2 or reports.dtype != np.uint32 or reports.shape[1] != 1 + 2 * width:
+            raise ValueError(
+                f"reports have shape {reports.shape} and dtype {reports.dtype}; expected uint32[n, {1 + 2 * width}]"
+            )
+        positions = reports[:, 0].astype(np.int64)
+        if positions.size and int(positions.max()) >= self.positions:
+            raise ValueError(f"reports name position {int(positions.max())}; expected 0 .. {self.positions - 1}")
+        return positions, reports[:, 1 : 1 + width], reports[:, 1 + width :]
+
+    def tally(self, reports: Reports, *, onto: Tally | None = None) -> Tally:
+        """Sums of all sketches, int64[P + (P + 1) rows columns].
+
+        With `onto`, a tally of this mechanism, they are added to its array in place (it must not be used afterwards)
+        and the result is both. Raises ValueError for anything but reports of this mechanism.
+        """
+        positions, pieces, words = self.split(reports)
+        total = onto or Tally(self._empty_sums(), 0, self.parameters)
+        check_tally(total, self.parameters)
+        *by_position, of_words = self.sketch_tallies(total)
+        for position, sketch in enumerate(by_position):
+            self.fragment_sketch.tally(pieces[positions == position], onto=sketch)
+        self.word_sketch.tally(words, onto=of_words)
+        total.sums[: self.positions] += np.bincount(positions, minlength=self.positions)
+        return Tally(total.sums, total.reports + len(positions), self.parameters)
+
+    def sketch_tallies(self, tally: Tally) -> list[Tally]:
+        """The tallies of the P + 1 sketches, as views: those of the positions' pieces, then that of the words."""
+        counts, sums = tally.sums[: self.positions], tally.sums[self.positions :]
+        sketches = sums.reshape(self.positions + 1, self.rows, self.columns)
+        pieces = [
+            Tally(sketch, int(count), self.fragment_sketch.parameters)
+            for sketch, count in zip(sketches, counts, strict=False)
+        ]
+        return [*pieces, Tally(sketches[-1], tally.reports, self.word_sketch.parameters)]
+
+    def estimate(self, tally: Tally, values: NDArray[np.uint8] | None = None) -> Estimate:
+        """Unbiased counts of the words asked for (codes uint8[m, word_length]) and their standard errors."""
+        check_tally(tally, self.parameters)
+        if values is None:
+            raise ValueError(
+                "values is None; pass the codes of the words to estimate, or look for words with `discover`"
+            )
+        return self.word_sketch.estimate(self.sketch_tallies(tally)[-1], self.word_values(self.codes.check(values)))
+
+    def discover(
+        self,
+        tally: Tally,
+        *,
+        fragment_z: float = 3.5,
+        top_fragments: int | None = None,
+        false_discovery_rate: float = 0.05,
+        minimum_count: float = 0.0,
+        largest_join: int = 1_000_000,
+    ) -> Discovery:
+        """The frequent words, most frequent first, with unbiased counts and standard errors.
+
+        A piece is kept if its count exceeds `fragment_z` standard errors (and, if `top_fragments` is given, is among so
+        many of its position); kept pieces of equal hash are joined; the words so found are tested in the word sketch,
+        whose noise is independent of that of the pieces. `false_discovery_rate`: words are reported by the procedure of
+        Benjamini and Hochberg 1995 at this level, so that on average at most this share of the reported words was
+        typed by nobody, as far as the counts are normal and independent. Collisions with frequent words are neither,
+        so those of the words found with each other are taken out (`CountMeanSketch.estimate_jointly`); the counts
+        reported are these. `minimum_count` further withholds rarer words. Raises ValueError if pieces join to more than
+        `largest_join` words.
+        """
+        check_tally(tally, self.parameters)
+        search = FragmentSearch(
+            puzzle=self,
+            fragment_z=fragment_z,
+            top_fragments=top_fragments,
+            false_discovery_rate=false_discovery_rate,
+            minimum_count=minimum_count,
+            largest_join=largest_join,
+        )
+        return search.run(self.sketch_tallies(tally))
+
+    def simulate_tally(
+        self, counts: NDArray[np.int64], rng: np.random.Generator, values: NDArray[np.uint8] | None = None
+    ) -> Tally:
+        """Exact law of the tally of counts[i] devices that hold the word with codes values[i].
+
+        A word's devices divide over the positions as a multinomial; given that, the sketches are independent.
+        """
+        if values is None:
+            raise ValueError("values is None; pass the codes of the words that the counts belong to")
+        codes = self.codes.check(values)
+        puzzles, width = self.puzzles(codes), self.fragment_length
+        _, counts = check_held(puzzles, counts)
+        held = rng.multinomial(counts, np.full(self.positions, 1 / self.positions))
+        total = Tally(self._empty_sums(), int(counts.sum()), self.parameters)
+        total.sums[: self.positions] = held.sum(axis=0)
+        *by_position, of_words = self.sketch_tallies(total)
+        for position, sketch in enumerate(by_position):
+            fragments = codes[:, position * width : (position + 1) * width]
+            pieces = self.piece_values(position, puzzles, fragments)
+            sketch.sums[:] = self.fragment_sketch.simulate_tally(held[:, position], rng, pieces).sums
+        of_words.sums[:] = self.word_sketch.simulate_tally(counts, rng, self.word_values(codes)).sums
+        return total
+
+    def standard_error(self, reports: int, count: float = 0.0, second_moment: float | None = None) -> float:
+        """Standard error of a word's count, in devices: that of the word sketch."""
+        return self.word_sketch.standard_error(reports, count, second_moment)
+
+    def _sketch(self, epsilon: float, purpose: str) -> CountMeanSketch:
+        seed = derive_seed(self.hash_seed, purpose)
+        return CountMeanSketch(epsilon=epsilon, rows=self.rows, columns=self.columns, hash_seed=seed)
+
+    def _empty_sums(self) -> NDArray[np.int64]:
+        return np.zeros(self.positions + (self.positions + 1) * self.rows * self.columns, dtype=np.int64)
+
+
+def _companion(stream: DeviceStream, number: int) -> DeviceStream:
+    """The stream's companion's companion ..., `number` steps away: independent of all before it."""
+    for _ in range(number):
+        stream = stream.companion
+    return stream
+
+
+@njit(cache=True, nogil=True)
+def _polynomials(codes, point):  # type: ignore[no-untyped-def]
+    out = np.empty(len(codes), dtype=np.uint64)
+    prime = np.uint64(PRIME)
+    for i in range(len(codes)):
+        total = np.uint64(0)
+        for code in codes[i]:
+            total = folded_product(total, point) + np.uint64(code)
+        total = (total & prime) + (total >> np.uint64(61))
+        out[i] = total - prime if total >= prime else total
+    return out

@@ -1,0 +1,352 @@
+"""Secure aggregation by two aggregators: each sees one additive share of every report, and only sums are put together.
+
+    batch = Batch.of(mechanism, minimum_reports=1000, batch_id=os.urandom(16))
+    left, right = Aggregator(batch, party=0), Aggregator(batch, party=1)
+    for sequence, reports in enumerate(blocks):                    # on the devices
+        for share, aggregator in zip(split(batch, contributions(mechanism, reports), rng, sequence), (left, right)):
+            aggregator.receive(share)                              # over a private channel each
+    tally = recombine(batch, left.close(), right.close())          # equals mechanism.tally of all reports
+
+A report is shared as its contribution to the tally: the vector int64[width] that the mechanism's tally adds for it. For
+unary encodings these are the report's bits, for randomized response a one-hot vector of the reported symbol.
+x = a + b modulo 2^64 with b uniform, so each share alone is uniform whatever x is (Bonawitz et al. 2017, section 3, has
+the threat model; Corrigan-Gibbs and Boneh 2017 the two-server sums). Wire size: 64 (width + 2) bits to each aggregator.
+
+Threat model. The aggregators are honest but curious and do not work together: they follow the protocol, release one
+sum, and may try to learn from all that they see. The transport between may drop, repeat, mix up or corrupt messages;
+it is private and authentic (TLS). Any such fault makes the batch an error, and nothing of it is counted. NOT covered:
+aggregators that lie about their sum, and devices that share something that is no report of the mechanism. One such
+device can shift the sums without bound, because no proof of validity is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.mechanism import Mechanism, Parameters, Reports, Tally
+from privacy.no_privacy import NoPrivacy
+from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import DeviceStream, RandomBytes, random_words
+from privacy.unary_encoding import OptimizedUnaryEncoding, SymmetricUnaryEncoding
+
+LARGEST_WIDTH = 1 << 20
+"""Counts in a tally that can be shared: shares of 8 MiB a report."""
+LARGEST_SUM = 1 << 62
+CHECKS = 2
+"""Check sums that travel with every contribution (see `Batch.check`)."""
+_CHUNK_WORDS = 1 << 20  # 8 MiB a share; bounds the memory of `secure_tally`
+
+
+class BatchError(RuntimeError):
+    """The batch cannot be trusted or is too small; nothing of it is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What devices and both aggregators agree on before a poll.
+
+    `batch_id`: 16 bytes, fresh for every batch. `parameters` and `shape` are the mechanism's and its tally's. Every
+    contribution of one report lies in lowest .. highest. Fewer than `minimum_reports` are never summed up.
+    `largest_noise` is the most that one aggregator adds to a count (0: aggregators add none).
+
+    Raises ValueError if a field is out of range.
+    """
+
+    batch_id: bytes
+    parameters: Parameters
+    shape: tuple[int, ...]
+    minimum_reports: int
+    lowest: int = 0
+    highest: int = 1
+    largest_noise: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_id, bytes) or len(self.batch_id) != 16:
+            raise ValueError("batch_id is malformed; expected 16 random bytes")
+        if not 1 <= self.width <= LARGEST_WIDTH:
+            raise ValueError(f"width is {self.width}; expected 1 to {LARGEST_WIDTH} counts, a smaller domain or sketch")
+        if (
+            isinstance(self.minimum_reports, bool)
+            or not isinstance(self.minimum_reports, int)
+            or self.minimum_reports < 2
+        ):
+            raise ValueError(
+                f"minimum_reports is {self.minimum_reports!r}; expected 2 or more: a sum of one is a report"
+            )
+        if not -(1 << 31) <= self.lowest < self.highest <= 1 << 31:
+            raise ValueError(
+                f"lowest and highest are {self.lowest} and {self.highest}; expected a range within -2^31 .. 2^31"
+            )
+        if not 0 <= self.largest_noise <= LARGEST_SUM >> 2:
+            raise ValueError(f"largest_noise is {self.largest_noise}; expected 0 to 2^60")
+
+    @classmethod
+    def of(
+        cls,
+        mechanism: Mechanism,
+        *,
+        minimum_reports: int,
+        batch_id: bytes,
+        lowest: int = 0,
+        highest: int = 1,
+        largest_noise: int = 0,
+    ) -> Batch:
+        """The batch of a mechanism's reports, whose contributions lie in lowest .. highest (0 .. 1 for histograms)."""
+        empty = mechanism.tally(
+            mechanism.privatize(np.zeros(0, dtype=np.int64), DeviceStream(bytes(32), simulated=True))
+        )
+        return cls(
+            batch_id=batch_id,
+            parameters=mechanism.parameters,
+            shape=empty.sums.shape,
+            minimum_reports=minimum_reports,
+            lowest=lowest,
+            highest=highest,
+            largest_noise=largest_noise,
+        )
+
+    @property
+    def width(self) -> int:
+        """How many counts one contribution has."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def share_bits(self) -> int:
+        """Wire size of one report to EACH aggregator."""
+        return 64 * (self.width + CHECKS)
+
+    @cached_property
+    def check(self) -> NDArray[np.uint64]:
+        """Public coefficients r, uint64[width, 2]: the check sums of x are x r modulo 2^64.
+
+        Sums are linear, so check sums of sums are sums of check sums. An error e in the recombined counts that does not
+        depend on r stays unseen with probability at most (2^v / 2^64)^2, where 2^v is the largest power of 2 that
+        divides all of e. A count outside of its possible range is an error too (`recombine`), so 2^v is at most that
+        range: for 10^8 one-hot reports an unseen error has probability below 10^-22. Released counts already determine
+        the check sums, which therefore reveal nothing.
+        """
+        key = hashlib.sha256(b"synthpoll:check:" + self.batch_id).digest()
+        return random_words(DeviceStream(key, simulated=True), self.width * CHECKS).reshape(self.width, CHECKS)
+
+    def with_checks(self, contributions: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """int64[n, width] -> uint64[n, width + 2]: modulo 2^64, with the check sums."""
+        words = contributions.astype(np.uint64)
+        return np.concatenate([words, words @ self.check], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Share:
+    """One party's half of a block of reports: what travels to one aggregator.
+
+    `words` uint64[n, width + 2]. `sequence` numbers the blocks of a batch; `pair` is random and the same in both halves
+    of a block, so that the aggregators can tell that they hold halves of the same reports. `digest` covers the party's
+    OWN half only: a digest of the other half, or of both, would let a curious aggregator try all possible reports.
+    """
+
+    batch_id: bytes
+    party: int
+    sequence: int
+    pair: bytes
+    words: NDArray[np.uint64]
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartialSum:
+    """What an aggregator releases: the sum of its shares, how many, and a digest of which blocks (no content)."""
+
+    batch_id: bytes
+    party: int
+    reports: int
+    sums: NDArray[np.uint64]
+    blocks: bytes
+
+
+def contributions(mechanism: Mechanism, reports: Reports) -> NDArray[np.int64]:
+    """What each report adds to the tally, int64[n, width]. Memory: 8 n width bytes.
+
+    Bits for unary encodings, one-hot vectors for randomized response, else the tallies of the reports one by one.
+    Raises what `mechanism.tally` raises for malformed reports, and ValueError if the rows do not add up to its tally.
+    """
+    tally = mechanism.tally(reports)
+    width = tally.sums.size
+    if isinstance(mechanism, OptimizedUnaryEncoding | SymmetricUnaryEncoding):
+        rows = np.unpackbits(reports, axis=1, count=width, bitorder="little").astype(np.int64)
+    elif isinstance(mechanism, RandomizedResponse | NoPrivacy):
+        rows = np.zeros((len(reports), width), dtype=np.int64)
+        rows[np.arange(len(reports)), reports] = 1
+    else:
+        one_by_one = [mechanism.tally(reports[i : i + 1]).sums.ravel() for i in range(len(reports))]
+        rows = np.array(one_by_one, dtype=np.int64).reshape(len(reports), width)
+    if np.any(rows.sum(axis=0) != tally.sums.ravel()):
+        raise ValueError(f"contributions of {mechanism.name} do not add up to its tally; its tally is not additive")
+    return rows
+
+
+def split(batch: Batch, contributions: NDArray[np.int64], rng: RandomBytes, sequence: int) -> tuple[Share, Share]:
+    """Device half: int64[n, width] contributions -> one share for each aggregator. 8 (width + 2) random bytes a report.
+
+    Raises ValueError for another shape or contributions outside lowest .. highest.
+    """
+    x = np.asarray(contributions)
+    if x.ndim != 2 or x.shape[1] != batch.width or not np.issubdtype(x.dtype, np.integer):
+        raise ValueError(f"contributions have shape {x.shape} and dtype {x.dtype}; expected int64[n, {batch.width}]")
+    if x.size and not batch.lowest <= int(x.min()) <= int(x.max()) <= batch.highest:
+        raise ValueError(
+            f"contributions reach from {int(x.min())} to {int(x.max())}; expected {batch.lowest} .. {batch.highest}"
+        )
+    words = batch.with_checks(x.astype(np.int64, copy=False))
+    mask = random_words(rng, words.size).reshape(words.shape)
+    pair = rng.bytes(16)
+    return _share(batch, 0, sequence, pair, words - mask), _share(batch, 1, sequence, pair, mask)
+
+
+class Aggregator:
+    """One of the two servers. It sees the shares sent to its own party, and keeps only their sum.
+
+    The first fault makes the batch unusable: every call from then on raises BatchError. One sum is released, once;
+    several sums of overlapping batches would tell their difference.
+    """
+
+    def __init__(self, batch: Batch, *, party: int) -> None:
+        if party not in (0, 1):
+            raise ValueError(f"party is {party!r}; expected 0 or 1")
+        self.batch, self.party = batch, party
+        self._sums = np.zeros(batch.width + CHECKS, dtype=np.uint64)
+        self._blocks: dict[int, tuple[bytes, int]] = {}
+        self._fault: str | None = None
+
+    def receive(self, share: Share) -> None:
+        """Add a block of shares. Raises BatchError for anything but an intact, new block of this party and batch."""
+        self._check(self._fault)
+        self._check(_fault_of(share, self.batch, self.party))
+        if share.sequence in self._blocks:
+            self._check(f"block {share.sequence} arrived twice")
+        self._blocks[share.sequence] = (share.pair, len(share.words))
+        self._sums += share.words.sum(axis=0, dtype=np.uint64)
+
+    def close(self, noise: NDArray[np.int64] | None = None) -> PartialSum:
+        """Release the sum, once, with this aggregator's own noise int64[width] on it if the batch expects noise.
+
+        Raises BatchError if fewer than the minimum batch arrived, and ValueError for noise that is missing, of
+        another shape or beyond `largest_noise`.
+        """
+        self._check(self._fault)
+        reports = sum(count for _, count in self._blocks.values())
+        if reports < self.batch.minimum_reports:
+            self._check(
+                f"{reports} reports arrived, fewer than the minimum batch of {self.batch.minimum_reports}; ask more "
+                "devices or lower minimum_reports"
+            )
+        sums = self._sums
+        if noise is None and self.batch.largest_noise > 0:
+            raise ValueError("noise is missing; this batch expects noise from both aggregators")
+        if noise is not None:
+            noise = np.asarray(noise)
+            if noise.shape != (self.batch.width,) or noise.dtype != np.int64:
+                raise ValueError(
+                    f"noise has shape {noise.shape} and dtype {noise.dtype}; expected int64[{self.batch.width}]"
+                )
+            if not -self.batch.largest_noise <= int(noise.min()) <= int(noise.max()) <= self.batch.largest_noise:
+                raise ValueError(f"noise goes beyond largest_noise = {self.batch.largest_noise} of the batch")
+            sums = sums + self.batch.with_checks(noise[None])[0]
+        blocks = hashlib.sha256()
+        for sequence, (pair, count) in sorted(self._blocks.items()):
+            blocks.update(_header(self.batch.batch_id, sequence, pair, count))
+        self._fault = "the sum was released already"
+        return PartialSum(
+            batch_id=self.batch.batch_id, party=self.party, reports=reports, sums=sums, blocks=blocks.digest()
+        )
+
+    def _check(self, fault: str | None) -> None:
+        if fault is not None:
+            self._fault = fault
+            raise BatchError(f"aggregator {self.party}: {fault}; nothing of the batch is counted")
+
+
+def recombine(batch: Batch, one: PartialSum, other: PartialSum) -> Tally:
+    """The tally of the batch, from both partial sums.
+
+    Raises BatchError unless both are of this batch, rest on the same blocks, reach the minimum batch, give counts that
+    so many reports can have, and agree with their check sums.
+    """
+
+    def require(holds: bool, fault: str) -> None:
+        if not holds:
+            raise BatchError(f"{fault}; nothing of the batch is counted")
+
+    require({one.party, other.party} == {0, 1}, f"sums of parties {one.party} and {other.party}; expected one of each")
+    require(one.batch_id == other.batch_id == batch.batch_id, "the sums are of different batches")
+    require(
+        one.reports == other.reports and one.blocks == other.blocks,
+        f"the aggregators hold different reports ({one.reports} and {other.reports}): shares are missing or mixed up",
+    )
+    n = one.reports
+    require(n >= batch.minimum_reports, f"{n} reports, fewer than the minimum batch of {batch.minimum_reports}")
+    low, high = n * batch.lowest - 2 * batch.largest_noise, n * batch.highest + 2 * batch.largest_noise
+    require(low > -LARGEST_SUM and high < LARGEST_SUM, f"{n} reports can pass 2^62 in one count")
+    require(one.sums.shape == other.sums.shape == (batch.width + CHECKS,), "the sums have another width")
+    total = one.sums + other.sums
+    counts = total[: batch.width].view(np.int64)
+    # In Python's whole numbers: the bounds are proved, not wrapped.
+    inside = low <= int(counts.min()) and int(counts.max()) <= high
+    require(inside, "a count is outside of what so many reports can add up to: shares were changed")
+    require(bool(np.all(batch.with_checks(counts[None])[0] == total)), "the check sums disagree: shares were changed")
+    return Tally(counts.reshape(batch.shape).copy(), n, batch.parameters)
+
+
+def chunks(batch: Batch, reports: Reports) -> Iterator[Reports]:
+    """The reports in blocks whose shares take about 8 MiB each."""
+    step = max(1, _CHUNK_WORDS // (batch.width + CHECKS))
+    for start in range(0, len(reports), step):
+        yield reports[start : start + step]
+
+
+def secure_tally(batch: Batch, mechanism: Mechanism, blocks: Iterable[Reports], rng: RandomBytes) -> Tally:
+    """All roles in one process, for simulations: split, sum at two aggregators, recombine. Memory: a few chunks.
+
+    `blocks` are arrays of reports. Equals the tally of all of them; raises BatchError as the parts do.
+    """
+    aggregators = [Aggregator(batch, party=party) for party in (0, 1)]
+    sequence = 0
+    for reports in blocks:
+        for chunk in chunks(batch, reports):
+            for share in split(batch, contributions(mechanism, chunk), rng, sequence):
+                aggregators[share.party].receive(share)
+            sequence += 1
+    return recombine(batch, aggregators[0].close(), aggregators[1].close())
+
+
+def _header(*fields: Any) -> bytes:
+    return b"".join(f if isinstance(f, bytes) else int(f).to_bytes(8, "little") for f in fields)
+
+
+def _digest(share_fields: tuple[Any, ...], words: NDArray[np.uint64]) -> bytes:
+    digest = hashlib.sha256(_header(*share_fields, *words.shape))
+    digest.update(np.ascontiguousarray(words, dtype="<u8").data)
+    return digest.digest()
+
+
+def _share(batch: Batch, party: int, sequence: int, pair: bytes, words: NDArray[np.uint64]) -> Share:
+    digest = _digest((batch.batch_id, party, sequence, pair), words)
+    return Share(batch_id=batch.batch_id, party=party, sequence=sequence, pair=pair, words=words, digest=digest)
+
+
+def _fault_of(share: Share, batch: Batch, party: int) -> str | None:
+    """What is wrong with a share that arrived at this party, or None."""
+    if share.batch_id != batch.batch_id:
+        return f"block {share.sequence} is of another batch"
+    if share.party != party:
+        return f"block {share.sequence} is meant for party {share.party}"
+    if share.words.ndim != 2 or share.words.shape[1] != batch.width + CHECKS or share.words.dtype != np.uint64:
+        return f"block {share.sequence} has shape {share.words.shape}; expected uint64[n, {batch.width + CHECKS}]"
+    if share.digest != _digest((share.batch_id, share.party, share.sequence, share.pair), share.words):
+        return f"block {share.sequence} was changed on the way"
+    return None

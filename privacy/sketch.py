@@ -1,0 +1,168 @@
+"""What the two count mean sketches share: their shape, their variance, and what the server can learn about collisions.
+
+Both estimate the count of a value d from the sum A of one cell a row, and every report i adds a_i to it:
+
+    count(d) = m / (m - 1) * (A - n / m)     (Apple's Differential Privacy Team 2017, server side of CMS and HCMS)
+
+Over the device's noise, its row (uniform on k) and the hash family (three-wise independent), a device that holds d adds
+1 on average with variance `own_variance`, any other device 1 / m with variance `other_variance`. Two devices that hold
+the same value d' != d collide with d together if they are in the same row, which gives each such pair the covariance
+(1/k) (1/m) (1 - 1/m); all other pairs are uncorrelated. Hence, with F2 = sum over all values of (their count)^2,
+
+    Var count(d) = (m/(m-1))^2 [ f own + (n - f) other + (F2 - f^2 - (n - f)) (1/k) (1/m) (1 - 1/m) ].
+
+F2, the only thing in it that concerns values nobody asked about, is estimated from the sketch itself (the second moment
+of Alon, Matias and Szegedy 1996, with the noise taken out), so no list of the other values is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from privacy.hashing import add_row_cells, check_hashes
+from privacy.mechanism import Estimate, Parameters, Tally, check_counts
+from privacy.unbiased import check_tally
+
+LARGEST_SKETCH = 1 << 28
+"""Cells of a sketch: a tally of 2 GiB. Apple's largest is 2^26 (0.5 GiB)."""
+
+
+def check_shape(rows: int, columns: int, mechanism: str, *, power_of_two: bool = False) -> None:
+    """Raise ValueError unless rows >= 1, columns >= 2 (a power of two where asked) and the sketch has <= 2^28 cells."""
+    for name, value, least in (("rows", rows, 1), ("columns", columns, 2)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} is {value!r}; expected a whole number")
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected {least} or more")
+    if power_of_two and columns & (columns - 1):
+        raise ValueError(f"columns is {columns}; {mechanism} needs a power of two (2, 4, 8, ...)")
+    if rows * columns > LARGEST_SKETCH:
+        raise ValueError(f"rows x columns is {rows} x {columns}; expected at most 2^28 cells (a tally of 2 GiB)")
+
+
+def check_sketch_tally(tally: Tally, parameters: Parameters) -> None:
+    """Raise ValueError unless the tally was made with these parameters and has the sketch's shape."""
+    check_tally(tally, parameters)
+    shape = (parameters["rows"], parameters["columns"])
+    if tally.sums.shape != shape or tally.sums.dtype != np.int64:
+        raise ValueError(f"the tally has shape {tally.sums.shape} and dtype {tally.sums.dtype}; expected int64{shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollisionModel:
+    """The moments of one report's contribution, from which everything about the estimates' spread follows.
+
+    `own_dispersion` is the expected sum, over the m cells of its row, of the squared distance of a report's
+    contributions from their mean over the row.
+    """
+
+    rows: int
+    columns: int
+    own_variance: float
+    other_variance: float
+    own_dispersion: float
+
+    def variance(
+        self, reports: int, counts: NDArray[np.float64], pairs: NDArray[np.float64] | float
+    ) -> NDArray[np.float64]:
+        """Var of the estimates of values with these true counts, in devices squared.
+
+        `pairs`: how many ordered pairs of other devices hold the same value, F2 - f^2 - (n - f).
+        """
+        k, m = self.rows, self.columns
+        inner = counts * self.own_variance + (reports - counts) * self.other_variance + pairs * (1 - 1 / m) / (k * m)
+        return np.asarray((m / (m - 1)) ** 2 * inner)
+
+    def second_moment(self, reports: int, dispersion: float) -> float:
+        """F2, from the sum of squared distances of all contributions from the mean of their row.
+
+        Unbiased before it is held to the possible range, n .. n^2: reports of the same row and value add 1 - 1/m to the
+        expected dispersion, of the same row and other values 0, and each report with itself `own_dispersion`. Its error
+        moves a variance by about sqrt(2 / (k m)) of itself. That of f^2, which is then taken off, moves it by about
+        2 f stderr / (k m), which matters only for values that most devices hold and sketches of a few hundred cells:
+        there the difference, held to what is possible, makes the standard error too large.
+        """
+        k, m, n = self.rows, self.columns, reports
+        moment = n + k * (dispersion - n * self.own_dispersion) * m / (m - 1)
+        return float(np.clip(moment, n, float(n) ** 2))
+
+    def estimate(self, sums: NDArray[np.float64], reports: int, dispersion: float) -> Estimate:
+        """Unbiased counts from the sums A, and their standard errors with the estimates, held to [0, n], plugged in."""
+        m, n = self.columns, reports
+        counts = m / (m - 1) * (sums - n / m)
+        held = np.clip(counts, 0, n)
+        pairs = self.second_moment(n, dispersion) - held**2 - (n - held)
+        return Estimate(counts, np.sqrt(self.variance(n, held, np.maximum(pairs, 0))), n)
+
+    def joint_estimate(
+        self, sums: NDArray[np.float64], reports: int, dispersion: float, collisions: NDArray[np.int64]
+    ) -> Estimate:
+        """Counts of values whose collisions with each other are known and taken out.
+
+        `collisions` int64[d, d]: in how many rows two of the values share a column. Given the hash family, a device
+        with value d' adds (collisions / k - 1 / m) m / (m - 1) to the estimate of d on average; solving these equations
+        for the counts leaves only collisions with values outside the list, and a little noise (the inverse's diagonal).
+        """
+        k, m, n = self.rows, self.columns, reports
+        one_by_one = self.estimate(sums, reports, dispersion)
+        response = (collisions / k - 1 / m) * m / (m - 1)
+        np.fill_diagonal(response, 1.0)
+        inverse = np.linalg.inv(response)
+        counts = inverse @ one_by_one.counts
+        held = np.clip(counts, 0, n)
+        outside = self.second_moment(n, dispersion) - float((held**2).sum())
+        pairs = max(outside - max(n - float(held.sum()), 0.0), 0.0)
+        return Estimate(counts, np.sqrt(self.variance(n, held, pairs) * np.maximum(np.diag(inverse), 1.0)), n)
+
+    def standard_error(self, reports: int, count: float, second_moment: float | None) -> float:
+        """Predicted standard error; without F2, the other devices are taken to hold all different values."""
+        pairs = 0.0 if second_moment is None else max(second_moment - count**2 - (reports - count), 0.0)
+        return float(np.sqrt(self.variance(reports, np.array(float(count)), pairs)))
+
+
+def check_held(values: NDArray[Any], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes, and how many devices hold each; no values are held by no devices."""
+    values = check_hashes(values)
+    if not len(values) and not np.size(counts):
+        return values, np.zeros(0, dtype=np.int64)
+    return values, check_counts(counts, len(values))
+
+
+def devices_in_slices(values: NDArray[np.uint64], counts: NDArray[np.int64], step: int) -> Iterator[NDArray[np.uint64]]:
+    """The values of counts[i] devices that hold values[i], at most `step` devices at a time."""
+    ends = np.cumsum(counts)
+    devices = int(counts.sum())
+    for start in range(0, devices, step):
+        stop = min(start + step, devices)
+        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+        some = slice(first, last + 1)
+        held = np.minimum(ends[some], stop) - np.maximum(ends[some] - counts[some], start)
+        yield np.repeat(values[some], held)
+
+
+@njit(cache=True, nogil=True)
+def add_cells(sums, family, values, totals):  # type: ignore[no-untyped-def]
+    """Row by row, so that a row of the tally is read from memory once."""
+    for j in range(len(sums)):
+        add_row_cells(sums[j], values, family[j, 0], family[j, 1], family[j, 2], totals)
+
+
+@njit(cache=True, nogil=True)
+def row_dispersion(sums):  # type: ignore[no-untyped-def]
+    """Sum over all cells of the squared distance from the mean of their row."""
+    total = 0.0
+    for row in sums:
+        first, second = 0, 0.0
+        for cell in row:
+            first += cell
+        mean = first / len(row)
+        for cell in row:
+            second += (cell - mean) ** 2
+        total += second
+    return total
