@@ -17,6 +17,7 @@ from device_poll.population import Ownership, Population, PopulationError, assig
 from device_poll.report_log import ReportLog
 from embed.cache import CachedEncoder, load_or_create_secret
 from embed.encoder import Encoder
+from experiments.compare.page import write_page
 from experiments.evaluate import Oracle
 from experiments.job import Job, arm_rules
 from experiments.progress import bar
@@ -87,7 +88,9 @@ def run_job(job: Job, config: str, digest: str, console: Console) -> Path:
         corpus = _play(job, rules, world, folder, timings, console, None)
         release(folder, job, corpus)
         write_plots(folder, job)
+        write_page(folder.path)
         print_shares(console, folder)
+        console.print(f"Page: {folder.path / 'report.html'}", soft_wrap=True)
         console.print(f"Run folder: {folder.path}", soft_wrap=True)
         log.info("complete")
     return folder.path
@@ -166,6 +169,8 @@ def _play(
         with timings.measure(number, f"{title}: evaluate"):
             writer.write(state, record, following)
         log.info("%s: round %d complete", title, number)
+        if arm is None:
+            write_page(folder.path)
         print_rounds(console, folder, job, title, since=number)
         state = following
     with timings.measure(job.rounds, f"{title}: evaluate"):

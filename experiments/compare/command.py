@@ -1,0 +1,90 @@
+"""`synthpoll compare RUN [RUN ...] [--to PAGE.html]`: the arguments, the table, the page.
+
+compare(["runs/sweep", "--to", "sweep.html"], Console())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from experiments.compare.files import CompareError
+from experiments.compare.find import find_runs
+from experiments.compare.formats import size_in_words
+from experiments.compare.groups import group_runs
+from experiments.compare.load import load_run
+from experiments.compare.metrics import find_metric
+from experiments.compare.page import check_target, write_comparison
+from experiments.compare.table import print_comparison
+
+USAGE = """\
+synthpoll compare RUN [RUN ...] [--to PAGE.html] [--metric NAME] [--released-only]
+
+  RUN               a run folder, a folder that holds run folders (a sweep), or a glob of either
+  --to PAGE.html    also write a page with charts, texts and a map: one file that needs no network
+  --metric NAME     what decides which run is best at each epsilon: a column of metrics.csv or oracle/metrics.csv
+  --released-only   leave out what only a simulation knows; nothing under oracle/ is opened
+
+Runs that differ only in their seed are one line, with the spread over seeds.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    runs: tuple[str, ...]
+    to: Path | None = None
+    metric: str | None = None
+    released_only: bool = False
+
+
+def compare(arguments: Sequence[str], console: Console) -> None:
+    """Carry the command out. Raises CompareError, one line, for whatever cannot be compared."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        console.print(Text(USAGE), end="")
+        return
+    request = parse(arguments)
+    if request.to is not None:
+        check_target(request.to)
+    found = find_runs(request.runs)
+    groups, repeated = group_runs([load_run(folder, oracle=not request.released_only) for folder in found.folders])
+    by = find_metric(groups, request.metric)
+    print_comparison(console, groups, by, left_out=[*found.left_out, *repeated])
+    if request.to is None:
+        console.print("Charts, texts and a map: add --to PAGE.html", soft_wrap=True)
+        return
+    write_comparison(groups, request.to, metric=request.metric)
+    console.print(Text(f"Page: {request.to} ({size_in_words(request.to.stat().st_size)})"), soft_wrap=True)
+
+
+def parse(arguments: Sequence[str]) -> Request:
+    """The request; options may stand anywhere. Raises CompareError for one that is unknown or lacks its value."""
+    runs: list[str] = []
+    values: dict[str, str] = {}
+    released_only = False
+    rest = list(arguments)
+    while rest:
+        option, has_value, value = rest.pop(0).partition("=")
+        if option in ("--to", "--metric"):
+            if not has_value and not rest:
+                raise CompareError(f"{option} needs a value; see synthpoll compare --help")
+            values[option] = value if has_value else rest.pop(0)
+        elif option == "--released-only" and not has_value:
+            released_only = True
+        elif option.startswith("-"):
+            raise CompareError(f"unknown option {option}; expected --to, --metric or --released-only")
+        else:
+            runs.append(option + has_value + value)
+    if not runs:
+        raise CompareError("no run was named; expected run folders, sweep folders or globs of them")
+    return Request(
+        runs=tuple(runs),
+        to=Path(values["--to"]) if "--to" in values else None,
+        metric=values.get("--metric"),
+        released_only=released_only,
+    )

@@ -1,0 +1,99 @@
+"""From what a user types (run folders, sweep folders, globs) to run folders, in a stable order.
+
+found = find_runs(["runs/town", "runs/enron-*"])
+found.folders        # run folders with at least one complete round
+found.left_out       # 'PATH: why', for what a sweep or glob matched and cannot be compared
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.compare.files import CompareError
+
+_DEPTH = 5  # a sweep is runs/NAME/OVERRIDES/...; deeper would mean to walk over somebody's home
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Run folders, and what was left out with the reason."""
+
+    folders: tuple[Path, ...]
+    left_out: tuple[str, ...]
+
+
+def find_runs(arguments: Sequence[str]) -> Found:
+    """The run folders that `arguments` name.
+
+    Raises CompareError if one does not exist, a glob matches nothing, or no run has a complete round. Beside runs that
+    can be compared, others are left out and listed: a shell that expands runs/* names the runs' logs and newborn runs,
+    too.
+    """
+    folders: dict[Path, Path] = {}
+    left_out: dict[str, str] = {}
+    for argument in arguments:
+        named = _places(argument)
+        if not named:
+            left_out[argument] = "not a run folder (it has no config.yaml and run.json), and holds none"
+        for folder in named:
+            if has_complete_round(folder):
+                folders.setdefault(folder.resolve(), folder)
+            else:
+                left_out[str(folder)] = "no complete round yet"
+    lines = tuple(f"{path}: {why}" for path, why in left_out.items())
+    if not folders:
+        more = f", and {len(lines) - 1} more like it" if len(lines) > 1 else ""
+        raise CompareError(f"nothing to compare: {lines[0]}{more}; name a run folder that has printed its first round")
+    return Found(folders=tuple(folders.values()), left_out=lines)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run folder, finished or not."""
+    return (folder / "config.yaml").is_file() and ((folder / "run.json").is_file() or (folder / "rounds").is_dir())
+
+
+def has_complete_round(folder: Path) -> bool:
+    """Whether at least the first poll is complete."""
+    return (folder / "rounds" / "000" / "round.json").is_file()
+
+
+def _places(argument: str) -> list[Path]:
+    """Run folders behind one argument, finished or not."""
+    path = Path(argument).expanduser()
+    if argument and path.exists():
+        return list(_walk(path, _DEPTH))
+    if not glob.has_magic(argument):
+        raise CompareError(f"{argument!r} does not exist; expected a run folder, a sweep folder or a glob of them")
+    matches = sorted((Path(match) for match in glob.glob(str(path), recursive=True)), key=natural)  # noqa: PTH207
+    inside = [folder for match in matches for folder in _walk(match, _DEPTH)]
+    if not inside:
+        what = f"{len(matches)} paths, but no run folder" if matches else "nothing"
+        raise CompareError(f"the glob {argument} matches {what}; expected run folders or sweep folders")
+    return inside
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    """Run folders in `folder`, itself included. What lies inside a run (arms, for instance) is part of it."""
+    if is_run(folder):
+        yield folder
+    elif depth and folder.is_dir():
+        try:
+            inside = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return  # gone since its parent was listed
+        except OSError as error:
+            raise CompareError(f"{folder} cannot be read ({error.strerror}); name the run folders themselves") from None
+        for child in sorted(inside, key=natural):
+            if not child.name.startswith("."):
+                yield from _walk(child, depth - 1)
+
+
+def natural(path: Path) -> list[tuple[int, float, str]]:
+    """A sorting key by which eps2 comes before eps10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", str(path))
+    return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]

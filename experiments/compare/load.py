@@ -1,0 +1,182 @@
+"""Reading run folders: numbers of all rounds with `load_run`, candidates with `load_rounds`.
+
+history = load_rounds(load_run(Path("runs/town/seed0-1a2b3c4d")))
+len(history.rounds[0].ids), history.rounds[0].poll.count
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.compare.files import CompareError, RunFiles
+from experiments.compare.runs import Candidate, Central, History, Poll, Round, Row, Run, Timing
+
+
+def load_run(folder: Path, *, oracle: bool = True) -> Run:
+    """Read a run folder's numbers. With `oracle` false nothing under oracle/ is opened.
+
+    Raises CompareError if it is not a run folder, has no complete round, or holds a damaged file.
+    """
+    files = RunFiles(folder, oracle)
+    if not files.has("config.yaml"):
+        raise CompareError(f"{folder} is not a run folder; expected config.yaml in it")
+    config = flatten(files.yaml("config.yaml"))
+    config.pop("watch", None)  # the id of a device is nobody's business on a page
+    complete = 0
+    while files.has(f"rounds/{complete:03d}/round.json"):
+        complete += 1
+    if not complete:
+        raise CompareError(f"{folder} has no complete round yet; compare again after it has printed its first line")
+    for key in ("seed", "rounds"):
+        if not isinstance(config.get(key), int):
+            raise CompareError(f"{folder}/config.yaml has {key}: {config.get(key)!r}; expected a whole number")
+    arms = [(arm, f"oracle/arms/{arm}") for arm in files.arms()]
+    return Run(
+        files=files,
+        config=config,
+        facts=files.json("run.json"),
+        complete=complete,
+        planned=int(str(config["rounds"])),
+        metrics=_metrics(files, "metrics.csv"),
+        truth=_metrics(files, "oracle/metrics.csv"),
+        arms={arm: _metrics(files, f"{place}/metrics.csv", f"{place}/oracle/metrics.csv") for arm, place in arms},
+        timings=_timings(files),
+        central=_central(files),
+    )
+
+
+def load_rounds(run: Run) -> History:
+    """Read the candidates, their vectors and estimates. Raises CompareError for a damaged file."""
+    candidates: dict[str, Candidate] = {}
+    rounds = []
+    weights: NDArray[np.float64] | None = None
+    for number in range(run.complete + (run.complete >= run.planned)):
+        place = f"rounds/{number:03d}"
+        if number == run.complete and not run.files.has(f"{place}/embeddings.npy"):
+            break  # the refined corpus is not written or not embedded yet
+        ids = _read_corpus(run.files, f"{place}/corpus.parquet", candidates)
+        rounds.append(
+            Round(
+                number=number,
+                ids=ids,
+                vectors=_sized(run.files, f"{place}/embeddings.npy", len(ids)),
+                weights=np.full(len(ids), 1 / len(ids)) if weights is None else weights,
+                poll=_read_poll(run.files, place, ids) if number < run.complete else None,
+            )
+        )
+        if len(rounds[-1].weights) != len(ids):
+            raise _mismatch(run.files, place, "the weights of the round before")
+        if number < run.complete:
+            weights = run.files.array(f"{place}/next_weights.npy")
+    return History(rounds=tuple(rounds), candidates=candidates)
+
+
+def flatten(node: object, prefix: str = "") -> dict[str, object]:
+    """A nested configuration as {'mechanism.epsilon': 4}; lists stay values, as text; 4.0 is the same as 4."""
+    if isinstance(node, Mapping):
+        flat: dict[str, object] = {}
+        for key, value in node.items():
+            flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        return flat
+    if isinstance(node, float) and node.is_integer():
+        node = int(node)
+    return {prefix: str(node) if isinstance(node, list) else node}
+
+
+def _read_corpus(files: RunFiles, name: str, into: dict[str, Candidate]) -> tuple[str, ...]:
+    """The ids of a corpus, whose examples are added to `into`."""
+    rows = files.table(name).to_pylist()
+    try:
+        for row in rows:
+            into[row["id"]] = Candidate(
+                text=row["text"],
+                subject=row["subject"],
+                attributes=dict(row["attributes"]),
+                operator=row["operator"],
+                change=row.get("change") or "",
+                born=row["round"],
+                parents=tuple(row["parents"]),
+                family=row["family"] or row["id"],
+            )
+    except KeyError as error:
+        raise CompareError(f"{files.path / name} has no column {error}; the run is of another version") from None
+    return tuple(row["id"] for row in rows)
+
+
+def _read_poll(files: RunFiles, place: str, ids: Sequence[str]) -> Poll:
+    table = files.table(f"{place}/estimate.parquet")
+    if table.column("id").to_pylist() != list(ids):
+        raise _mismatch(files, place, "estimate.parquet")
+    votes = f"{place}/oracle/votes.npy"
+    return Poll(
+        count=table.column("count").to_numpy(),
+        stderr=table.column("stderr").to_numpy(),
+        rank=table.column("rank").to_numpy(),
+        # the last entry is 'none of these'
+        true_votes=_sized(files, votes, len(ids) + 1)[:-1] if files.has(votes) else None,
+    )
+
+
+def _sized(files: RunFiles, name: str, length: int) -> NDArray[Any]:
+    array = files.array(name)
+    if len(array) != length:
+        raise _mismatch(files, *name.rsplit("/", 1))
+    return array
+
+
+def _mismatch(files: RunFiles, place: str, what: str) -> CompareError:
+    return CompareError(
+        f"{files.path / place}: {what} does not belong to corpus.parquet; delete this round folder and those after it "
+        "and give the run's command again, or leave this run out"
+    )
+
+
+def _metrics(files: RunFiles, *names: str) -> list[Row]:
+    """One row a round from the tables that are there, merged by round."""
+    by_round: dict[float, dict[str, float]] = {}
+    for name in names:
+        for row in files.rows(name) if files.has(name) else []:
+            if "round" not in row:
+                raise CompareError(f"{files.path / name} has a row without a round; leave this run out")
+            by_round.setdefault(row["round"], {}).update(row)
+    return [by_round[number] for number in sorted(by_round)]
+
+
+def _timings(files: RunFiles) -> list[Timing]:
+    """timings.csv. Stages are named 'run: round', 'no_privacy: round' or, for what comes before, 'embed devices'."""
+    if not files.has("timings.csv"):
+        return []
+    found = []
+    for row in files.text_rows("timings.csv"):
+        try:
+            owner, _, stage = row["stage"].rpartition(": ")
+            arm = None if owner in ("", "run") else owner
+            timing = Timing(round=int(row["round"]), arm=arm, stage=stage, seconds=float(row["seconds"]))
+        except (KeyError, ValueError):
+            raise files.damaged("timings.csv", "expected round, stage, seconds") from None
+        if arm is None or files.oracle:
+            found.append(timing)
+    return found
+
+
+def _central(files: RunFiles) -> Central | None:
+    """The run's central guarantee: privacy.json's {"central": {"epsilon": .., "delta": .., "trust_model": ".."}}."""
+    if not files.has("privacy.json"):
+        return None
+    central = files.json("privacy.json").get("central")
+    if central is None:
+        return None
+    try:
+        return Central(
+            epsilon=float(central["epsilon"]), delta=float(central["delta"]), trust_model=str(central["trust_model"])
+        )
+    except (KeyError, TypeError, ValueError):
+        raise CompareError(
+            f"{files.path}/privacy.json: 'central' is not an object with epsilon, delta and trust_model; leave this "
+            "run out or write the statement again"
+        ) from None

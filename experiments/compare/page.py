@@ -1,0 +1,114 @@
+"""The page of a run, or of many: one HTML file with everything in it, opened from disk, without any network.
+
+    write_page(Path("runs/town/seed0-1a2b3c4d"))                       # report.html and oracle/report.html in the run
+    write_comparison(groups, Path("sweep.html"))                       # of experiments/compare/groups.py
+
+The page may show only what experiments/compare/files.py lets through. A policy in its head forbids it to load or send
+anything, and allows no script but its own, by hash: text that a model wrote stays text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import string
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from experiments.compare.files import CompareError
+from experiments.compare.groups import Group, group_runs
+from experiments.compare.load import load_run
+from experiments.compare.markup import Markup, tag
+from experiments.compare.metrics import Metric, find_metric
+from experiments.compare.payload import build_payload, to_json
+from experiments.compare.sections import body_of, footer_of, navigation, switches
+from experiments.store import RunFolder
+
+REPORT = "report.html"
+_SCRIPTS = ("kit", "metrics", "frontier", "poll", "map", "lineage", "drift", "cost", "start")
+
+
+def write_page(folder: Path, *, metric: str | None = None) -> Path:
+    """Write the run's own pages, to be called after each round and at the end; return the path of the first.
+
+    report.html has released numbers only. oracle/report.html has noise-free truth, too, and is written where the run
+    has an oracle/ folder. While rounds are missing the pages reload themselves, so that a run can be watched. Equal
+    runs give equal pages but for the line that starts with TIMINGS_LINE. Raises CompareError without a complete round.
+    """
+    store = RunFolder(folder)
+    for oracle, name, other in ((True, f"oracle/{REPORT}", f"../{REPORT}"), (False, REPORT, f"oracle/{REPORT}")):
+        run = replace(load_run(folder, oracle=oracle), alone=True)
+        if oracle and not run.truth:
+            continue
+        groups, _ = group_runs([run])
+        twin = other if oracle or (folder / other).exists() else None
+        store.write_bytes(name, render(groups, metric, live=not run.finished, twin=twin).encode())
+    return folder / REPORT
+
+
+TIMINGS_LINE = '<script type="application/json" id="timings">'
+
+
+def write_comparison(groups: Sequence[Group], to: Path, *, metric: str | None = None) -> None:
+    """Write the page that compares these groups to the file `to`.
+
+    Raises CompareError for damaged run folders, a metric that none has, or a file that cannot be written.
+    """
+    check_target(to)
+    scratch = to.with_name(f".writing-{to.name}")
+    page = render(groups, metric, live=False)
+    try:
+        scratch.write_text(page, encoding="utf-8")
+        scratch.replace(to)
+    except OSError as error:
+        if scratch.is_file():
+            scratch.unlink()
+        raise CompareError(f"cannot write {to} ({error.strerror}); choose another place with --to PAGE.html") from None
+
+
+def check_target(to: Path) -> None:
+    """Raise CompareError if a page cannot be called `to`: a run folder, for instance, must not be replaced by one."""
+    if to.suffix.lower() not in (".html", ".htm") or to.is_dir():
+        raise CompareError(f"--to is {to}; expected a file name that ends in .html")
+    if not to.parent.is_dir():
+        raise CompareError(f"--to is {to}, but there is no folder {to.parent}; create it or choose another place")
+
+
+def render(groups: Sequence[Group], metric: str | None, *, live: bool, twin: str | None = None) -> str:
+    """The page as text. `twin` is a relative link to the page with (or without) the noise-free truth."""
+    by: Metric = find_metric(groups, metric)
+    data = build_payload(groups, by, live=live)
+    timings = data.pop("timings")
+    style, script = _asset("page.css"), _script()
+    policy = (
+        f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'"
+    )
+    return string.Template(_asset("page.html")).substitute(
+        policy=policy,
+        title=tag("", str(data["title"])),
+        style=style,
+        nav=navigation(groups),
+        switches=switches(oracle=data["oracle"]),
+        body=body_of(groups, by, data, twin),
+        footer=footer_of(groups),
+        data=Markup(to_json(data)),
+        timings=Markup(to_json(timings)),
+        script=script,
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("experiments.compare") / "page" / name).read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    """Our scripts as one, in a scope of its own."""
+    return "(() => {\n'use strict';\n" + "\n".join(_asset(f"{name}.js") for name in _SCRIPTS) + "\n})();\n"
+
+
+def _digest(content: str) -> str:
+    """How a content security policy names an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
