@@ -100,7 +100,8 @@ class Corpus:
         """An Arrow table of this corpus, with `extra` columns behind its own."""
         columns: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
         for e in self.examples:
-            columns["attributes"].append(sorted(e.attributes.items()))
+            # In their own order: what is written next (requests, lineage) follows it, also after a resume.
+            columns["attributes"].append(list(e.attributes.items()))
             columns["parents"].append(list(e.parents))
             for name in ("id", "text", "subject", "operator", "change", "round", "model", "prompt", "family"):
                 columns[name].append(getattr(e, name))

@@ -63,7 +63,9 @@ class ScriptedFakeGenerator:
         return Example(
             text=" ".join(spoken),
             subject=topic,
-            attributes={"topic": topic, "tone": str(rng.choice(["warm", "dry"]))},
+            attributes={"topic": topic, "tone": str(rng.choice(["warm", "dry"])), "length": "short"},
+            # As real operators do, this follows the order of the parent's attributes.
+            change=", ".join(parent.attributes) if parent else "",
             operator=operator,
             round=round,
             model=self.name,

@@ -71,6 +71,13 @@ def test_a_corpus_is_a_sequence() -> None:
         corpus.take([3])
 
 
+def test_attributes_keep_their_order_on_disk(tmp_path: Path) -> None:
+    unsorted = replace(SEED, attributes={"topic": "a printer", "tone": "curt", "length": "short"})
+    pq.write_table(Corpus((unsorted,)).to_table(), tmp_path / "c.parquet")
+    read = Corpus.from_parquet(tmp_path / "c.parquet").examples[0]
+    assert list(read.attributes) == ["topic", "tone", "length"] and read.id == unsorted.id
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     corpus = Corpus((SEED, CHILD, GRANDCHILD, replace(SEED, attributes={})))
     table = corpus.to_table({"weight": [0.5, 0.25, 0.25, 0.0]})
