@@ -76,8 +76,12 @@ class LanguageModelGenerator:
         return self.writer.reproducible
 
     def check(self) -> None:
-        """Raise GenerationError if the writer lacks anything."""
+        """Raise GenerationError if the writer lacks anything, or an operator that is asked for."""
         self.writer.check()
+        if "continuation" in self.operators.active and not self.writer.continues:
+            raise GenerationError(
+                f"generator.operators.shares.continuation is above 0, but {self.name} cannot continue a text; set it 0"
+            )
 
     def with_encoder(self, encode: Encode) -> LanguageModelGenerator:
         """The same generator with the filters that need an encoder switched on."""
@@ -100,10 +104,6 @@ class LanguageModelGenerator:
         """n kept variations, parents in proportion to their weights."""
         if len(parents) == 0 or not np.all(weights >= 0) or not weights.sum() > 0:
             raise GenerationError(f"nothing to vary: {len(parents)} parents with total weight {weights.sum():g}")
-        if "continuation" in self.operators.active and not self.writer.continues:
-            raise GenerationError(
-                f"generator.operators.continuation is above 0, but {self.name} cannot continue a text; set it to 0"
-            )
         if "rewrite" in self.operators.active:
             check_rewriting(self.writer, self.form, self.examples, self.encode)
         rng = np.random.default_rng(stream)

@@ -40,10 +40,12 @@ def rewriting_rate(writer: Writer, form: Form, examples: Sequence[ShownExample],
 def check_rewriting(writer: Writer, form: Form, examples: Sequence[ShownExample], encode: Encode | None) -> None:
     """Raise GenerationError if the writer's model does not rewrite, or if there is no encoder to tell."""
     if encode is None:
-        raise GenerationError("generator.operators.rewrite needs an encoder to probe the model with; set it to 0")
+        raise GenerationError(
+            "generator.operators.shares.rewrite needs an encoder to probe the model with; set it to 0"
+        )
     moved, probes = rewriting_rate(writer, form, examples, encode)
     if moved < _LEAST * probes:
         raise GenerationError(
             f"asked to rewrite {probes} texts about another topic, {writer.name} did so {moved} times (at least "
-            f"{_LEAST:.0%} expected); set generator.operators.rewrite=0 or use a larger model"
+            f"{_LEAST:.0%} expected); set generator.operators.shares.rewrite=0 or use a larger model"
         )

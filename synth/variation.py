@@ -196,12 +196,14 @@ class Operators:
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.shares if name not in OPERATORS]:
-            raise ValueError(f"generator.operators has {unknown[0]!r}; expected some of {', '.join(OPERATORS)}")
+            raise ValueError(f"generator.operators.shares has {unknown[0]!r}; expected some of {', '.join(OPERATORS)}")
         for name, share in self.shares.items():
             if not share >= 0:
-                raise ValueError(f"generator.operators.{name} is {share}; expected a share, 0 or more")
+                raise ValueError(f"generator.operators.shares.{name} is {share}; expected a share, 0 or more")
         if not sum(self.shares.values()) > 0:
-            raise ValueError("generator.operators has no share above 0; give at least one operator a positive share")
+            raise ValueError(
+                "generator.operators.shares has no share above 0; give at least one operator a positive share"
+            )
 
     @property
     def active(self) -> tuple[str, ...]:

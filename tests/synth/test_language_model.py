@@ -200,7 +200,7 @@ def test_answers_are_begun_where_the_writer_can_continue() -> None:
     assert {prompt.begin for prompt in writer.chunks[0]} == {""}
     unable = replace(generator, operators=Operators(shares={"continuation": 1}))
     with pytest.raises(GenerationError, match="cannot continue a text"):
-        unable.vary(parents(2), np.ones(2), 1, 1, stream(), quiet)
+        unable.check()
 
 
 def test_a_continuation_begins_with_the_parents_first_sentence() -> None:

@@ -101,8 +101,8 @@ def test_an_operator_that_does_not_apply_leaves_its_place() -> None:
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"mutate": 1}, "generator.operators has 'mutate'; expected some of attribute_change"),
-        ({"restyle": -1}, "generator.operators.restyle is -1"),
+        ({"mutate": 1}, "generator.operators.shares has 'mutate'; expected some of attribute_change"),
+        ({"restyle": -1}, "generator.operators.shares.restyle is -1"),
         ({"restyle": 0}, "no share above 0"),
     ],
 )
