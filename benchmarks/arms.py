@@ -63,7 +63,7 @@ def main() -> None:
         axis.set_title(f"{TITLES[name]} ({better} is better)", fontsize=9)
         axis.set_xlabel("polls answered")
         axis.set_xticks(range(stack.shape[1]))
-    axes[0].legend(frameon=False, loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(target, dpi=150)
     Console(width=150).print(table)
 
