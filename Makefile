@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench-generation test lint format clean
+.PHONY: help install demo bench-generation bench-mechanisms bench-ledger test lint format clean-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +27,20 @@ demo: $(STAMP)  ## the main job on the embedded town: real weights, real FAISS, 
 bench-generation: $(STAMP)  ## tokens a second beside transformers' own generate
 	$(BIN)/python -m benchmarks.generation
 
+bench-mechanisms: $(STAMP)  ## mechanisms beside other libraries and the machine's limits (ARGS=--without-peers)
+	$(if $(findstring --without-peers,$(ARGS)),,@$(MAKE) --no-print-directory $(PEERS)/.installed || true)
+	$(BIN)/python -m benchmarks.mechanisms $(ARGS)
+
+# Old libraries that want an old numpy. pure-ldp also imports scikit-learn and statsmodels, without saying so.
+$(PEERS)/.installed:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'pure-ldp==1.2.0' 'multi-freq-ldpy==0.2.5' 'numpy<2' 'xxhash<4' scikit-learn statsmodels
+	@touch $@
+
+bench-ledger: $(STAMP)  ## debits a second of the budget ledger
+	$(BIN)/python -m benchmarks.ledger
+
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest
 
@@ -38,5 +53,8 @@ format: $(STAMP)  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+clean-kernels:  ## forget compiled kernels (after editing a file that others inline from)
+	find privacy -name '*.nb[ic]' -delete
+
 clean:  ## remove the environment (run folders and caches stay)
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(PEERS) build *.egg-info
