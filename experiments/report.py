@@ -46,13 +46,12 @@ def rounds_of(folder: RunFolder) -> list[dict[str, float]]:
 
 def print_header(console: Console, folder: RunFolder, job: Job) -> None:
     """What the budget can resolve, before any round is played."""
-    run = folder.read_json("run.json")
-    devices, privacy, resolution = run["devices"], run["privacy"], run["resolution"]
+    run, statement = folder.read_json("run.json"), folder.read_json("privacy.json")
+    devices, resolution = run["devices"], run["resolution"]
     console.print(
         f"[bold]{job.name}[/bold]  seed {job.seed}: {devices['count']:,} devices with {devices['items']:,} items "
         f"(unit: {devices['unit']}), {job.rounds} disjoint cohorts of {devices['asked_per_round']:,}\n"
-        f"epsilon {privacy['epsilon_per_report']:g} per report and per device ({privacy['mechanism']['mechanism']}); "
-        f"protects {privacy['unit']}\n"
+        f"{statement['headline']}\n"
         f"A count has a standard error of [bold]{resolution['stderr_of_a_count']:.1f}[/bold] devices; with "
         f"{job.candidates} candidates the mean is [bold]{resolution['votes_per_candidate']:.1f}[/bold] votes. "
         f"A candidate stands out from noise at about {resolution['votes_to_resolve_one_candidate']:.0f} votes "

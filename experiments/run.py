@@ -25,6 +25,7 @@ from experiments.provenance import describe_run
 from experiments.records import RoundWriter, Timings
 from experiments.release import release
 from experiments.report import print_header, print_rounds, print_shares, write_plots
+from experiments.statement import write_statement
 from experiments.store import RunFolder
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
@@ -81,6 +82,7 @@ def run_job(job: Job, config: str, digest: str, console: Console) -> Path:
             job.rules, encoder=encoders.voting, generator=job.generator.with_encoder(encoders.voting.encode)
         )
         describe_run(folder, job, rules, world.fleet)
+        write_statement(folder, job, rules, world.fleet, config)
         print_header(console, folder, job)
         for arm in job.arms:
             place = RunFolder(folder.path / "oracle" / "arms" / arm)

@@ -1,6 +1,6 @@
 """The run folder: everything a run leaves, readable without the program.
 
-    config.yaml  run.json  metrics.csv  timings.csv  privacy-relevant numbers in run.json
+    config.yaml  run.json  metrics.csv  timings.csv  privacy.json  privacy.md: what was revealed about one device
     rounds/000/  corpus.parquet embeddings.npy tally.npz estimate.parquet metrics.json
                  oracle/       noise-free truth: simulation only, never released
                  round.json    written last: its existence means that the round is complete

@@ -34,7 +34,7 @@ def test_run_folder_holds_what_the_design_says(smoke):
     folder = smoke("run", "watch=resident-000007", console=Console(file=screen, width=150))
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "run.json", "metrics.csv", "timings.csv", "seed_corpus.json", "rounds", "oracle", "dataset",
-        "report.html",
+        "report.html", "privacy.json", "privacy.md",
     }  # fmt: skip
     for number in range(3):
         place = folder / "rounds" / f"{number:03d}"
@@ -126,7 +126,8 @@ def test_arms_stay_under_oracle_and_change_nothing_else(smoke):
     plain = contents(smoke("plain"))
     folder = smoke("arms", "arms=[no_privacy,random_selection]")
     with_arms = {name: content for name, content in contents(folder).items() if not name.startswith("oracle/arms/")}
-    same = set(plain) - {"config.yaml", "oracle/rounds.png", "report.html", "oracle/report.html"}  # they show arms
+    shows_arms = {"config.yaml", "privacy.json", "privacy.md", "oracle/rounds.png", "report.html", "oracle/report.html"}
+    same = set(plain) - shows_arms
     assert {name: with_arms[name] for name in same} == {name: plain[name] for name in same}
     arm = folder / "oracle" / "arms" / "no_privacy" / "rounds" / "000"
     votes = np.load(arm / "oracle" / "votes.npy")

@@ -1,0 +1,220 @@
+"""privacy.md: the statement for a reviewer, in the order in which NIST SP 800-226 has one ask.
+
+    render(folder.read_json("privacy.json"))     # the page's text
+
+Made from privacy.json alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Any
+
+
+def rounded_up(value: float, digits: int = 4) -> str:
+    """A number for reading that never claims less than the number itself."""
+    up = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(repr(value))).normalize()
+    return f"{up:f}" if value == 0 or abs(value) >= 1e-4 else f"{float(up):.{digits - 1}e}"
+
+
+def render(statement: dict[str, Any]) -> str:
+    """The page. Raises KeyError for what is no statement of this version."""
+    sections = (
+        ("In one paragraph", [statement["summary"]]),
+        ("What one device spends", _spent(statement)),
+        ("Under each trust model", _models(statement)),
+        ("Unit of privacy", _unit(statement)),
+        ("Who is trusted with what", _trust(statement)),
+        ("Contribution, thresholds, sampling", _bounds(statement)),
+        ("Composition", _composition(statement)),
+        ("Randomness and known side channels", _side_channels(statement)),
+        ("What is released, what is not, what is kept", _released(statement)),
+        ("Measured from below", _audit(statement)),
+        ("Which run this is", _run(statement)),
+    )
+    title = "# Privacy statement" + (" (baseline, not for release)" if statement["trust"]["baseline"] else "")
+    return title + "\n" + "".join(f"\n## {name}\n\n" + "\n".join(lines) + "\n" for name, lines in sections)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    head = list(head)
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _epsilon(value: float | None) -> str:
+    return "infinite" if value is None else rounded_up(value)
+
+
+def _spent(statement: dict[str, Any]) -> list[str]:
+    spent, caps = statement["spent"], statement["caps"]
+    delta = "0" if spent["delta"] == 0 else rounded_up(spent["delta"])
+    rows = [[f"one {name}", _epsilon(spent[name]), "0" if name == "report" else delta] for name in ("report", "round")]
+    rows += [["one day, at most", _epsilon(spent["day"]), delta], ["the whole run", _epsilon(spent["run"]), delta]]
+    for name, cap in caps.items():
+        rows.append([f"{name} cap over all runs", "no cap is set" if cap is None else f"{cap:g}", ""])
+    told = [
+        "",
+        "A report's epsilon needs no trust in anybody. "
+        if spent["report"] is not None
+        else "One report alone is not protected at all: the numbers hold under the trust model only. ",
+    ]
+    told[-1] += (
+        "A cap is checked against the plan of this run before it starts; spending over several runs and use cases "
+        "adds up, "
+        "and is counted only where a ledger (privacy/ledger.py) is kept for the devices."
+    )
+    return _table(["of one device", "epsilon", "delta"], rows) + told
+
+
+def _models(statement: dict[str, Any]) -> list[str]:
+    rows = []
+    for row in statement["trust_models"]:
+        name = f"{row['model']} (baseline)" if row["baseline"] else row["model"]
+        name = f"**{name}, in force**" if row["in_force"] else name
+        if "not_possible" in row:
+            rows.append([name, "not possible", "", "", row["not_possible"]])
+            continue
+        rows.append(
+            [
+                name,
+                rounded_up(row["epsilon"]),
+                f"{row['delta']:g}",
+                rounded_up(row["epsilon_at_minimum_batch"]),
+                f"{row['standard_error']:.1f}",
+            ]
+        )
+    reports, batch = statement["accuracy"]["reports"], statement["thresholds"]["minimum_batch"]
+    head = [
+        "trust model",
+        f"epsilon, {reports} reports",
+        "delta",
+        f"epsilon, {batch} reports",
+        "standard error, devices",
+    ]
+    return [
+        *_table(head, rows),
+        "",
+        f"The numbers are for the smallest round of this run ({reports} reports) and for the smallest that would be "
+        f"accepted ({batch}). Only the row in force is a claim about this run; the others say what the same budget "
+        "would "
+        "give elsewhere, and each holds only under what its model assumes.",
+    ]
+
+
+def _unit(statement: dict[str, Any]) -> list[str]:
+    unit = statement["unit"]
+    lines = [f"Protected is {unit['protected']}.", "", unit["neighbours"]]
+    if not unit["is_a_person"]:
+        lines += ["", "The unit is smaller than a person: a person's total is not bounded by the numbers above."]
+    return lines
+
+
+def _trust(statement: dict[str, Any]) -> list[str]:
+    trust = statement["trust"]
+    return [
+        f"- Trust model: {trust['model']}. {trust['noise_from'].rstrip(',').capitalize()} adds the noise.",
+        f"- The server sees {trust['server_sees']}.",
+        *[
+            f"- Assumed: {assumption}."
+            for assumption in trust["assumes"] or ["devices run the mechanism; nothing else"]
+        ],
+        "- In this simulation all roles run in one process; the statement is about roles that are kept apart.",
+    ]
+
+
+def _bounds(statement: dict[str, Any]) -> list[str]:
+    given, thresholds, sampling = statement["contribution"], statement["thresholds"], statement["sampling"]
+    return [
+        f"- A device sends {given['reports_per_device']} report in the run, with {given['values_per_report']} value, "
+        "made "
+        f"from {given['items_per_report']} of its latest {given['items_looked_at']} items; older ones have no "
+        "influence.",
+        f"- A round with fewer than {thresholds['minimum_batch']} reports is refused, and nothing of it is counted. "
+        f"Devices that an attacker is assumed to control: {thresholds['colluding_devices']}.",
+        f"- {sampling['opted_in']} of {sampling['devices']} devices opted in (rate {sampling['opt_in_rate']:g}); a "
+        "device "
+        "that did not is never asked.",
+        f"- Each round asks {sampling['asked_per_round']} devices ({sampling['rate_per_round']:.1%}), of which a "
+        "share of "
+        f"{sampling['availability']:g} is reachable. Who is asked is known to the server, so sampling is credited with "
+        "no privacy.",
+        f"- Accuracy at this price: a count has a standard error of {statement['accuracy']['standard_error']:.1f} "
+        "devices "
+        f"among {statement['accuracy']['reports']} reports.",
+    ]
+
+
+def _composition(statement: dict[str, Any]) -> list[str]:
+    over = statement["composition"]
+    lines = [
+        f"{over['rounds']} rounds ask disjoint cohorts, drawn without looking at any data; counted over the cohorts, "
+        "a device "
+        f"is asked in at most {over['rounds_per_device']}. Rounds before a device's own do not depend on its data, "
+        "and rounds "
+        "after it depend on it only through what its own round released: parallel composition and post-processing. So "
+        "the run costs a device what its round costs, and the run's epsilon is that of its smallest round.",
+        "",
+        f"Reports by round: {', '.join(str(n) for n in over['reports_per_round'])}.",
+    ]
+    if statement["arms"]:
+        lines += [
+            "",
+            f"Arms for evaluation ({', '.join(statement['arms'])}) poll the same simulated devices again, under "
+            "oracle/. They "
+            "are no part of this claim; on real devices each would have to be paid for.",
+        ]
+    return lines
+
+
+def _side_channels(statement: dict[str, Any]) -> list[str]:
+    trust = statement["trust"]
+    return [
+        f"- Randomness: simulation: {trust['randomness']}. Whoever knows a seed can remove noise that was drawn from "
+        "it. "
+        "Real devices must draw from the operating system (DeviceStream.from_system).",
+        "- Participation: the exact number of reports of each round is visible, and the network sees who sends. That a "
+        "device takes part is not protected.",
+        "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee. Mechanisms "
+        "draw a "
+        "fixed number of words a report from the main stream (privacy/kernels.py says what remains).",
+        f"- Floating point: {trust['floating_point']}.",
+        "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's data.",
+        "- The generator's knowledge of public text, from before any poll, is no part of this claim.",
+    ]
+
+
+def _released(statement: dict[str, Any]) -> list[str]:
+    return [
+        "- Released: the synthetic texts of every round, each round's noisy tally and estimate with standard errors, "
+        "the "
+        "number of reports, the data set in dataset/ and this statement.",
+        "- Not released: device texts, their vectors, single reports, senders. What only a simulation can know (true "
+        "votes, evaluation) is under oracle/, which must not be handed on.",
+        "- Kept: single reports live in memory for one round; tallies stay in the run folder until it is deleted. "
+        "Devices' "
+        "vectors are cached encrypted on the simulating machine (embeddings/devices.* in the cache) until deleted.",
+    ]
+
+
+def _audit(statement: dict[str, Any]) -> list[str]:
+    audit = statement["audit"]
+    if audit is None:
+        return [
+            "No audit was run on this folder: `synthpoll audit RUN` plays its polls with a canary and adds the result."
+        ]
+    return [
+        f"A canary device was replaced, or not, in {audit['plays']} plays of the polls: {audit['sentence']}.",
+        "",
+        "A lower bound below the claim does not prove the claim; a bound above would refute it.",
+    ]
+
+
+def _run(statement: dict[str, Any]) -> list[str]:
+    run = statement["run"]
+    return [
+        f"- {run['name']}, seed {run['seed']}, configuration sha256 {run['configuration_sha256']} (config.yaml)",
+        "- Versions and commit: run.json. Parameters of the noise: "
+        + ", ".join(f"{key} {value}" for key, value in statement["mechanism"].items())
+        + ".",
+    ]
