@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_module
 from rich.console import Console
 
 from experiments.cli import load_job
-from experiments.compare.page import TIMINGS_LINE
 from experiments.run import run_job
 
 Run = Callable[..., Path]
@@ -44,16 +43,9 @@ def smoke(tmp_path, compose_job) -> Run:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run folder but timings.csv, by relative name; pages without their one line of timings."""
-    found = {
+    """Every file of a run folder but timings.csv, by relative name."""
+    return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "timings.csv"
     }
-    for name, content in found.items():
-        if name.endswith("report.html"):
-            lines = content.splitlines()
-            kept = [line for line in lines if not line.startswith(TIMINGS_LINE.encode())]
-            assert len(kept) == len(lines) - 1
-            found[name] = b"\n".join(kept)
-    return found

@@ -164,17 +164,21 @@ def test_a_run_without_truth_has_one_page(tmp_path):
     assert "oracle/report.html" not in (folder / "report.html").read_text()
 
 
-def test_equal_runs_give_equal_pages_timings_aside(tmp_path):
+def test_equal_runs_have_equal_pages_and_comparisons_differ_in_timings(tmp_path):
     def lines(name: str, seconds: float) -> list[str]:
         folder = make_run(tmp_path / name / "run", seconds=seconds)
         write_page(folder)
-        return (folder / "oracle/report.html").read_text().splitlines()
+        pages.add((folder / "oracle/report.html").read_bytes())
+        write_comparison(group_runs([load_run(folder)])[0], folder.parent / "page.html")
+        return (folder.parent / "page.html").read_text().splitlines()
 
+    pages: set[bytes] = set()
     first, second, other = lines("a", 1.0), lines("b", 2.0), lines("c", 1.0)
     assert first == other
     differing = [a for a, b in zip(first, second, strict=True) if a != b]
     assert len(differing) == 1
     assert differing[0].startswith(TIMINGS_LINE)
+    assert len(pages) == 1, "a run's own page has no timings"
 
 
 def test_a_page_at_work_says_so_and_reloads(tmp_path):
