@@ -657,11 +657,14 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_paid(
 def start(server: EndpointServer, cache: Path, prompts: int) -> subprocess.Popen[str]:
     """Another process that writes p0, p1, ... one after the other."""
     program = f"""
+import signal
 import numpy as np
 from synth.endpoint_writer import EndpointWriter
 from synth.writer import Prompt
 endpoint = EndpointWriter(base_url={server.url!r}, model="m", cache={str(cache)!r}, max_concurrent=1, timeout=600)
 prompts = [Prompt(turns=({{"role": "user", "content": f"p{{i}}"}},), limit=20) for i in range({prompts})]
+# A test run in the background of a shell hands down a SIGINT that is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     endpoint.write([], prompts, np.random.SeedSequence(7))
 except KeyboardInterrupt:
