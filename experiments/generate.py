@@ -63,7 +63,7 @@ def generate(job: Generate, config: str, console: Console) -> Path:
         json.dumps({"subject": e.subject, "text": e.text, "attributes": dict(e.attributes)}, ensure_ascii=False)
         for e in made.corpus
     ]
-    (folder.path / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    folder.write_text("texts.jsonl", "\n".join(lines) + "\n")
     folder.write_json(
         "generation.json",
         {
