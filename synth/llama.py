@@ -171,7 +171,8 @@ class LlamaEngine:
     def start(self, prefix: Sequence[int], requests: Sequence[Sequence[int]], room: int) -> Tensor:
         """Read everything; logits float32[rows, vocabulary] after each request, with room for `room` more tokens."""
         w = self._weights
-        self._prefix = []
+        # Dropped before the new ones are made: two batches' keys and values would be the peak of the memory.
+        self._prefix, self._own = [], []
         self._read_prefix(torch.tensor(prefix))
         longest = max(map(len, requests)) + room
         if len(prefix) + longest > len(w.cosine):
