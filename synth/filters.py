@@ -22,9 +22,21 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _LEAKAGE = re.compile(
-    r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body|Assistant|User):|<\|im_|\bas an AI\b|language model"
-    r"|\bwrite (?:an?|the) (?:\w+ )?e-?mail\b|\bthe tone is\b|\bhere is (?:an?|the|your) (?:\w+ )?(?:e-?mail|draft)\b",
+    r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body|Action|Accessory|Style|Mood|Assistant|User):|<\|im_"
+    r"|\bas an AI\b|language model|\bthe tone is\b|\bwrite (?:an?|the) (?:\w+ )?e-?mail\b"
+    r"|\bhere is (?:an?|the|your) (?:\w+ )?(?:e-?mail|draft)\b|\b(?:sample|example) (?:message|e-?mail)\b"
+    r"|\b(?:short|brief|formal|polite|professional) e-?mail\b|\bthe recipient\b",
     re.IGNORECASE,
+)
+# What the assistant that a model was tuned to be says of itself.
+_ASSISTANT = re.compile(
+    r"\bI(?:'m|’m| am) (?:always |very )?(?:here|ready|available|happy|glad) to "
+    r"(?:help|assist|support|answer|provide|serve|offer)\b|\b(?:personal|AI|virtual) (?:AI|assistant)\b|\bSmolLM\b"
+    r"|\bI(?:'m|’m| am) (?:Mrs?\. )?[A-Z][a-z]+, (?:an?|the|your)\b",
+)
+# A greeting, or a name that is spoken to, in the middle of a text.
+_SECOND_GREETING = re.compile(
+    r"[.!?:,] (?:(?:Dear|Hi|Hello|Hey) [A-Z][^.!?]{0,40},|Ladies and gentlemen\b|[A-Z][a-z]{2,}, (?:I|we) hope\b)"
 )
 _PERSONAL = re.compile(
     r"[\w.+-]+@[\w-]+\.\w+"  # an address
@@ -35,7 +47,8 @@ _PERSONAL = re.compile(
 )
 _MARKUP = re.compile(r"\*\*|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-_LAST_SENTENCE_END = re.compile(r"^.*[.!?](?=[\"')]?(?:\s|$))[\"')]?", re.DOTALL)
+# Not behind a title, an initial or the number of a list.
+_SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\b[A-Z])(?<!\s\d)[.!?](?=[\"')]?(?:\s|$))[\"')]?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +79,16 @@ class Filters:
     """Thresholds of the filters; the two similarities are cosines and need an encoder.
 
     `min_log_likelihood` (nats per token, None: off) drops what the model itself finds unlikely: the incoherent texts
-    that pass everything else. `plain` drops texts with markup or emojis. `language` None keeps every language.
+    that pass everything else. `min_distinct_words` is for texts of one line, in which hardly a word comes twice.
+    `plain` drops texts with markup or emojis. `language` None keeps every language.
     """
 
     min_words: int = 12
     max_words: int = 120
     min_distinct_trigrams: float = 0.9
+    min_distinct_words: float = 0.0
     max_copied_words: int = 12
-    min_topic_similarity: float = 0.2
+    min_topic_similarity: float = 0.4
     max_similarity: float = 0.95
     min_log_likelihood: float | None = None
     personal_data: bool = True
@@ -122,17 +137,20 @@ class Filters:
             return "too short"
         if len(spoken) > self.max_words:
             return "too long"
-        if _PLACEHOLDER.search(both):
-            return "placeholder"
-        if _LEAKAGE.search(both):
-            return "prompt leakage"
-        if self.plain and _MARKUP.search(both):
-            return "markup"
-        if self.personal_data and _PERSONAL.search(both):
-            return "personal data"
+        for reason, pattern, wanted in (
+            ("placeholder", _PLACEHOLDER, True),
+            ("prompt leakage", _LEAKAGE, True),
+            ("assistant's voice", _ASSISTANT, True),
+            ("two greetings", _SECOND_GREETING, True),
+            ("markup", _MARKUP, self.plain),
+            ("personal data", _PERSONAL, self.personal_data),
+        ):
+            if wanted and pattern.search(both):
+                return reason
         trigrams = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
-        if trigrams and len(set(trigrams)) < self.min_distinct_trigrams * len(trigrams):
-            return "repetition"
+        for told, least in ((trigrams, self.min_distinct_trigrams), (spoken, self.min_distinct_words)):
+            if len(set(told)) < least * len(told):
+                return "repetition"
         if any(_longest_common_run(spoken, words(body)) > self.max_copied_words for body in draft.shown):
             return "copy of an example"
         asked = draft.attributes.get("language", self.language)
@@ -152,10 +170,16 @@ def words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def whole_sentences(body: str) -> str | None:
-    """The body up to its last finished sentence, or None if it has none (the model ran out of tokens)."""
-    match = _LAST_SENTENCE_END.match(body)
-    return match.group(0).strip() if match else None
+def whole_sentences(body: str, most_words: int | None = None, begun: str = "") -> str | None:
+    """The body up to its last finished sentence; None if none ends behind the words it was `begun` with.
+
+    With `most_words`, up to the last sentence that ends within so many words, or else the first behind `begun`.
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(body) if match.end() > len(begun)]
+    if not ends:
+        return None
+    fitting = [end for end in ends if most_words is None or len(words(body[:end])) <= most_words]
+    return body[: (fitting or ends)[-1 if fitting else 0]].strip()
 
 
 def _longest_common_run(a: Sequence[str], b: Sequence[str]) -> int:

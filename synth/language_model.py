@@ -147,7 +147,10 @@ class LanguageModelGenerator:
             prompts = [self._prompt(asked, rng) for asked in batch]
             answers = self.writer.write(shared, prompts, child)
             attempted += len(batch)
-            drafts = [self._draft(asked, answer, shown) for asked, answer in zip(batch, answers, strict=True)]
+            drafts = [
+                self._draft(asked, answer, prompt, shown)
+                for asked, answer, prompt in zip(batch, answers, prompts, strict=True)
+            ]
             verdicts = self.filters.judge([draft for draft in drafts if isinstance(draft, Draft)], seen, self.encode)
             judged = iter(verdicts)
             for asked, draft, prompt in zip(batch, drafts, prompts, strict=True):
@@ -185,15 +188,23 @@ class LanguageModelGenerator:
             stop=self.form.stop,
         )
 
-    def _draft(self, asked: Asked, answer: Answer | Failure, shown: Sequence[ShownExample]) -> Draft | Failure:
+    def _draft(
+        self, asked: Asked, answer: Answer | Failure, prompt: Prompt, shown: Sequence[ShownExample]
+    ) -> Draft | Failure:
         if isinstance(answer, Failure):
             return answer
         subject, body = self.form.parse(answer.text) or ("", None)
+        _, begun = self.form.parse(prompt.begin) or ("", "")
+        if body and begun and body.startswith(begun) and body[len(begun) - 1 : len(begun) + 1].isalnum():
+            return Failure(reason="word run on")  # 'red pandas' for 'red panda' is luck, 'red pandalion' the rule
+        if body and self.form.sentences:
+            # Small models write on and on, and lose the thread: what goes beyond the length asked for is cut.
+            body = whole_sentences(body, self.grid.words(asked.attributes)[1], begun)
         examples = [example.body for example in shown] + ([asked.shown.text] if asked.shown else [])
         return Draft(
             attributes=asked.attributes,
             subject=subject,
-            body=whole_sentences(body) if body and self.form.sentences else body,
+            body=body,
             shown=tuple(examples),
             log_likelihood=answer.log_likelihood,
         )

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
@@ -113,7 +113,14 @@ class Form(ABC):
 
 @dataclass(frozen=True)
 class EmailForm(Form):
-    """Emails: the body first, then its subject. Asked for the subject first, small models often stop behind it."""
+    """Emails: the body first, then its subject. Asked for the subject first, small models often stop behind it.
+
+    `openings` are first sentences by purpose, with {topic}, that English answers are begun with; `any` serves purposes
+    that are not listed. `worded` are the axes that the request names (None: all); small models do best with few.
+    """
+
+    openings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    worded: Sequence[str] | None = None
 
     name: ClassVar[str] = "email"
     system: ClassVar[str] = (
@@ -126,6 +133,8 @@ class EmailForm(Form):
     def request(self, attributes: Mapping[str, str]) -> str:
         """'Write a short email about X, to ask for payment. It is from a vendor to a client. The tone is firm.'"""
         asked = {axis: entry for axis, entry in attributes.items() if entry != "none" and axis not in _NOT_WORDED}
+        if self.worded is not None:
+            asked = {axis: entry for axis, entry in asked.items() if axis in self.worded}
         # Without a word for it small models write letters of two hundred words.
         length = asked.pop("length", "short").replace("medium", "short")
         text = "Write an email" if length == "long" else f"Write {article(length)} {length} email"
@@ -154,11 +163,19 @@ class EmailForm(Form):
         return f"{_SUBJECT} {shown.subject}\n\n{shown.body}"
 
     def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
-        """The topic as subject, and a greeting (one in eight has none)."""
+        """The topic as subject, a greeting (one in eight has none) and, where openings are given, a first sentence."""
         subject = re.sub(r"^(?:an?|the) ", "", attributes["topic"])
         greeting = _GREETINGS[int(rng.integers(len(_GREETINGS)))]
         name = _NAMES[int(rng.integers(len(_NAMES)))]
-        return f"{_SUBJECT} {subject[:1].upper()}{subject[1:]}\n\n{greeting.format(name=name)}"
+        heading = f"{_SUBJECT} {subject[:1].upper()}{subject[1:]}\n\n"
+        return heading + greeting.format(name=name) + self._opening(attributes, rng)
+
+    def _opening(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
+        """A first sentence that names the topic, as the purpose has it; English only."""
+        openings = self.openings.get(attributes.get("purpose", ""), self.openings.get("any", ()))
+        if not openings or attributes.get("language", "English") != "English":
+            return ""
+        return openings[int(rng.integers(len(openings)))].format(topic=attributes["topic"])
 
     def reopen(self, subject: str, words: str) -> str:
         """The subject and the words kept."""
@@ -200,8 +217,9 @@ class ImagePromptForm(Form):
         return f"Rewrite this emoji prompt so that it is for {attributes['topic']}. Answer with one line.\n\n{text}"
 
     def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
-        """Prompts begin freely."""
-        return ""
+        """The topic, behind the mood in half of the prompts that have one: small models forget what comes later."""
+        mood = attributes.get("mood", "none")
+        return attributes["topic"] if mood == "none" or rng.random() < 0.5 else f"{mood} {attributes['topic']}"
 
     def reopen(self, subject: str, words: str) -> str:
         """The words kept."""
@@ -220,6 +238,26 @@ class ImagePromptForm(Form):
 
 
 EMAIL = EmailForm()
+
+
+def load_openings(path: str | Path | None = None) -> dict[str, list[str]]:
+    """First sentences of emails by purpose, from a YAML file; None reads the packaged ones.
+
+    Raises ValueError, in one line, for anything but lists of sentences that contain {topic} and no other slot.
+    """
+    source = files("synth") / "grids" / "email_openings.yaml" if path is None else Path(path)
+    content = read_yaml(source)
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{source}: expected purposes with lists of sentences, got {kind(content)}")
+    for purpose, sentences in content.items():
+        if not isinstance(sentences, list) or not sentences:
+            raise ValueError(f"{source}: {purpose!r} is {kind(sentences)}; expected a list of sentences")
+        for sentence in sentences:
+            if not isinstance(sentence, str) or re.findall(r"\{[^}]*\}?", sentence) != ["{topic}"]:
+                raise ValueError(
+                    f"{source}: {purpose!r} has {sentence!r}; expected a sentence with {{topic}} in it once"
+                )
+    return {str(purpose): list(sentences) for purpose, sentences in content.items()}
 
 
 def load_examples(path: str | Path | None = None, form: Form = EMAIL) -> tuple[ShownExample, ...]:

@@ -24,6 +24,8 @@ REASONS = {
     "too long": replace(DRAFT, body=" ".join(f"word{i}" for i in range(91)) + "."),
     "placeholder": replace(DRAFT, body=GOOD.replace("Ruth", "[Name]")),
     "prompt leakage": replace(DRAFT, body=GOOD + " Topic: party"),
+    "assistant's voice": replace(DRAFT, body=GOOD + " I'm here to help you."),
+    "two greetings": replace(DRAFT, body=GOOD + " Dear Karl, please come."),
     "repetition": replace(DRAFT, body="we will meet again soon " * 6),
     "personal data": replace(DRAFT, body=GOOD + " Call 415 555 0134."),
     "wrong language": replace(
@@ -69,6 +71,24 @@ def test_placeholders(text: str) -> None:
 def test_leakage(text: str) -> None:
     assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["prompt leakage"]
     assert judge(replace(DRAFT, subject=text)) == ["prompt leakage"]
+
+
+@pytest.mark.parametrize("text", ["I am always happy to assist.", "I'm Alex, a coach.", "Your AI assistant", "SmolLM"])
+def test_the_voice_of_an_assistant(text: str) -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["assistant's voice"]
+
+
+@pytest.mark.parametrize(
+    "text", ["I'm happy to hear it.", "Unfortunately, I have no chairs.", "I'm here until noon, as Karl hoped."]
+)
+def test_what_only_looks_like_an_assistant_or_a_greeting_passes(text: str) -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == [None]
+
+
+def test_words_that_come_twice_in_one_line() -> None:
+    line = Filters(min_words=1, min_distinct_words=0.8)
+    said = ["sad dog dancing", "dog in a dog house", "dog dog"]
+    assert judge(*(replace(DRAFT, body=text) for text in said), filters=line) == [None, None, "repetition"]
 
 
 def test_what_only_looks_like_a_placeholder_or_leakage_passes() -> None:
@@ -183,10 +203,22 @@ def test_bad_thresholds(fewest: int, most: int) -> None:
         ("Version 2.1 is out. It costs 3.50 and", "Version 2.1 is out."),
         ("no end in sight", None),
         ("", None),
+        ("We met Dr. Ruiz. He said", "We met Dr. Ruiz."),
+        ("Bring bread. 2. And", "Bring bread."),
+        ("See you at nine. P.", "See you at nine."),
     ],
 )
 def test_whole_sentences(body: str, whole: str | None) -> None:
     assert whole_sentences(body) == whole
+
+
+def test_sentences_within_a_length_and_behind_what_was_begun() -> None:
+    body = "One two. Three four five. Six seven eight nine."
+    assert whole_sentences(body, most_words=9) == body
+    assert whole_sentences(body, most_words=8) == "One two. Three four five."
+    assert whole_sentences(body, most_words=1) == "One two."
+    assert whole_sentences(body, most_words=1, begun="One two.") == "One two. Three four five."
+    assert whole_sentences("One two. Three", most_words=9, begun="One two.") is None
 
 
 def test_words() -> None:

@@ -211,6 +211,15 @@ def test_a_continuation_begins_with_the_parents_first_sentence() -> None:
         assert child.operator == "continuation" and child.change == "all but the first 6 words"
 
 
+def test_a_word_that_runs_on_from_the_words_begun_is_dropped() -> None:
+    form = EmailForm(openings={"any": ["About {topic}"]})
+    generator, writer = scripted(form=form, continues=True)
+    generator.seed(5, stream(), quiet)
+    begun = writer.chunks[0][0].begin
+    generator, _ = scripted(form=form, continues=True, answers={0: Answer(text=f"{begun}ers are here. And more")})
+    assert generator.seed(5, stream(), quiet).drops["word run on"] >= 1
+
+
 def test_failures_are_counted_among_the_drops() -> None:
     generator, _ = scripted(answers={1: Failure(reason="endpoint: stalled"), 3: Answer(text="   ")})
     made = generator.seed(6, stream(), quiet)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from synth.attributes import AttributeGrid
-from synth.prompts import EmailForm, Form, ImagePromptForm, ShownExample, load_examples
+from synth.prompts import EmailForm, Form, ImagePromptForm, ShownExample, load_examples, load_openings
 
 EMAIL, IMAGE = EmailForm(), ImagePromptForm()
 FORMS: list[Form] = [EMAIL, IMAGE]
@@ -186,7 +186,9 @@ def test_how_an_email_begins() -> None:
     assert all(text.startswith("Subject: Late train\n\n") for text in begun)
     assert len(set(begun)) > 100 and "Subject: Late train\n\n" in begun, "greetings differ, and some have none"
     assert EMAIL.reopen("Hi", "It rains.") == "Subject: Hi\n\nIt rains."
-    assert IMAGE.begin(ASKED, rng) == "" and IMAGE.reopen("", "sad dog") == "sad dog"
+    assert IMAGE.begin(ASKED, rng) == "a late train"
+    assert {IMAGE.begin({"topic": "dog", "mood": "sad"}, rng) for _ in range(20)} == {"dog", "sad dog"}
+    assert IMAGE.reopen("", "sad dog") == "sad dog"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -263,3 +265,40 @@ def test_example_files_that_are_refused(tmp_path: Path, content: object, message
 def test_a_missing_example_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.yaml: cannot be read \(No such file"):
         load_examples(tmp_path / "none.yaml")
+
+
+def test_an_email_opens_as_its_purpose_has_it() -> None:
+    form = EmailForm(openings={"give an update": ["News of {topic}:"], "any": ["About {topic}."]})
+    rng = np.random.default_rng(0)
+    assert all(form.begin(ASKED, rng).endswith("News of a late train:") for _ in range(10))
+    assert form.begin(ASKED | {"purpose": "complain"}, rng).endswith("About a late train.")
+    assert not form.begin(ASKED | {"language": "German"}, rng).endswith("train:"), "openings are English"
+
+
+def test_a_request_can_name_fewer_axes() -> None:
+    form = EmailForm(worded=["length", "tone"])
+    assert form.request(ASKED) == "Write a short email about a late train. The tone is dry."
+
+
+def test_the_packaged_openings_fit_the_grid() -> None:
+    openings = load_openings()
+    purposes = AttributeGrid.packaged("email").axes["purpose"]
+    assert set(openings) == {"any", *purposes}
+    assert all(len(set(sentences)) == len(sentences) >= 3 for sentences in openings.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "expected purposes with lists"),
+        ("any: About it.", "'any' is"),
+        ("any: []", "'any' is"),
+        ("any: [About it.]", "with {topic} in it once"),
+        ("any: ['{topic} and {city}']", "with {topic} in it once"),
+    ],
+)
+def test_openings_that_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "openings.yaml"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_openings(path)
