@@ -134,7 +134,7 @@ def check_counts(counts: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
         raise TypeError(f"counts have dtype {counts.dtype}; expected integers, devices per value")
     if counts.shape != (cells,):
         raise ValueError(f"counts have shape {counts.shape}; expected ({cells},): devices per value")
-    if int(counts.min()) < 0:
+    if counts.size and int(counts.min()) < 0:
         raise ValueError(f"counts reach down to {int(counts.min())}; expected numbers of devices >= 0")
     return counts.astype(np.int64, copy=False)
 

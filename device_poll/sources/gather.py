@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import mktime_tz, parsedate_tz
 from typing import Literal
@@ -85,6 +85,13 @@ class Gather:
         if not self._skips_bad_rows:
             raise SourceError(f"{self._source}: {message}, or skip bad rows with on_bad_row=skip")
         self._skipped[reason] += 1
+
+    def wanted(self, values: Mapping[str, object]) -> bool:
+        """Whether a row with these values is one of `fields.only`; counts those that are not."""
+        if all(values[name] in kept for name, kept in self.fields.only.items()):
+            return True
+        self._skipped["other"] += 1
+        return False
 
     def missing(self, where: str, name: str, there: Iterable[str]) -> None:
         """Report a row that has no field `name` but the fields `there`."""

@@ -6,7 +6,7 @@ len(items), items.skipped          # 1200, {'short': 14}
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -18,7 +18,8 @@ class SourceError(ValueError):
 class Fields:
     """Which column (or mail header) holds what.
 
-    `user=None`: every item is its own user. `time=None`: file order is the time order.
+    `user=None`: every item is its own user. `time=None`: file order is the time order. `only`: rows whose columns hold
+    other values are left out and counted as `other`, as in {"kind": ("emoji", "image")}; for tables.
 
     Mail files (mbox, Maildir) have headers in place of columns: `text` is unused there, `user` is the header whose
     address names the user ("From", "To", "Delivered-To", ...; the default "user" stands for "From", or, in a folder
@@ -28,13 +29,24 @@ class Fields:
     text: str = "text"
     user: str | None = "user"
     time: str | None = None
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.only.items():
+            if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
+                raise SourceError(f"fields.only.{name} is {values!r}; expected a list of values to keep")
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return tuple(name for name in (self.text, self.user, self.time, *self.only) if name is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
     """Private texts and whose they are: `users[i]` holds `texts[i]`; in time order within a user.
 
-    `skipped` counts the rows left out, by reason: the filters `short` and `long`, and, where bad rows are skipped,
+    `skipped` counts the rows left out, by reason: the filters `short`, `long`, `other`, and, where bad rows are skipped,
     `undecodable`, `malformed`, `missing`, `not_text`, `no_user`, `undated`. A repr prints `skipped` only.
     """
 

@@ -46,6 +46,7 @@ _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
     ".mbox": "mbox",
 }
+_MAIL: frozenset[Format] = frozenset({"mbox", "maildir", "mailboxes"})
 _FOLDERS: frozenset[Format] = frozenset({"huggingface", "maildir", "mailboxes"})
 
 
@@ -95,6 +96,8 @@ def _read(
     if not path.exists():
         raise SourceError(f"{path} does not exist; expected a mail file or folder; check the path")
     chosen = _detect(path) if format == "auto" else _checked(path, format)
+    if fields.only and chosen in _MAIL:
+        raise SourceError(f"fields.only is set, but {path} is of format {chosen}; expected a table; unset it")
     rows = Gather(source=path, fields=fields, on_bad_row=on_bad_row, min_words=min_words, max_words=max_words)
     _READERS[chosen](path, rows)
     return rows.finish()

@@ -48,10 +48,12 @@ def read_jsonl(path: Path, rows: Gather) -> None:
 
 def _add_object(rows: Gather, where: str, row: dict[str, object]) -> None:
     fields = rows.fields
-    for name in (fields.text, fields.user, fields.time):
-        if name is not None and name not in row:
+    for name in fields.named:
+        if name not in row:
             return rows.missing(where, name, row)
-    rows.add(
+    if not rows.wanted(row):
+        return None
+    return rows.add(
         where,
         text=row[fields.text],
         user=None if fields.user is None else row[fields.user],
@@ -73,6 +75,7 @@ def read_csv(path: Path, rows: Gather) -> None:
         if broken.first is not None:
             raise SourceError(f"{path}: {_not_utf8('the header line', broken.first)}")
         text, user, time = (_column(path, header, name, rows) for name in (fields.text, fields.user, fields.time))
+        only = {name: _column(path, header, name, rows) for name in fields.only}
         for number, cells in _records(path, reader, rows):
             where, at = f"row {number} (up to line {reader.line_num})", broken.take()
             if at is not None:
@@ -80,7 +83,7 @@ def read_csv(path: Path, rows: Gather) -> None:
             elif len(cells) != len(header):
                 found = f"{len(cells)} cells, the header has {len(header)}"
                 rows.bad("malformed", f"{where} has {found}; expected as many; quote cells that hold commas")
-            else:
+            elif rows.wanted({name: cells[at] for name, at in only.items()}):
                 rows.add(
                     where,
                     text=cells[text],
@@ -171,7 +174,7 @@ def read_parquet(path: Path, rows: Gather) -> None:
 def needed_columns(path: Path, schema: pa.Schema, rows: Gather) -> list[str]:
     """The columns to read. Raises SourceError if one is not there or the text column holds no strings."""
     fields = rows.fields
-    names = [name for name in (fields.text, fields.user, fields.time) if name is not None]
+    names = list(fields.named)
     for name in names:
         if name not in schema.names:
             raise SourceError(f"{path} has {no_field(name, schema.names, fields)}")
@@ -190,8 +193,11 @@ def add_batches(path: Path, batches: Iterable[pa.RecordBatch], rows: Gather) -> 
         nothing = [None] * len(texts)
         users = nothing if fields.user is None else _users(batch.column(fields.user))
         times = [0.0] * len(texts) if fields.time is None else _times(batch.column(fields.time))
-        for text, user, time in zip(texts, users, times, strict=True):
+        kinds = {name: _users(batch.column(name)) for name in fields.only}
+        for i, (text, user, time) in enumerate(zip(texts, users, times, strict=True)):
             number += 1
+            if not rows.wanted({name: values[i] for name, values in kinds.items()}):
+                continue
             if isinstance(text, bytes) or isinstance(user, bytes):
                 rows.bad("undecodable", f"row {number} of {path.name} is not UTF-8; expected UTF-8; correct it")
             else:

@@ -315,3 +315,21 @@ def test_words_and_times() -> None:
 def test_items_need_one_user_for_each_text() -> None:
     with pytest.raises(ValueError, match=r"1 texts but 2 users"):
         Items(texts=("a",), users=("a", "b"), skipped={})
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.csv", "m.parquet"])
+def test_only_some_rows(tmp_path: Path, name: str) -> None:
+    kinds = ["emoji", "image", "query", "emoji"]
+    path = write(tmp_path / name, [{"text": f"a prompt {i}", "user": "a", "kind": k} for i, k in enumerate(kinds)])
+    items = read_items(path, Fields(only={"kind": ["emoji", "image"]}))
+    assert items.texts == ("a prompt 0", "a prompt 1", "a prompt 3") and items.skipped == {"other": 1}
+    with pytest.raises(SourceError, match="no field 'sort'"):
+        read_items(path, Fields(only={"sort": ["emoji"]}))
+
+
+def test_only_takes_lists_and_tables(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"fields\.only\.kind is 'emoji'; expected a list"):
+        Fields(only={"kind": "emoji"})
+    (tmp_path / "m.mbox").write_text("From a\n\nhello\n")
+    with pytest.raises(SourceError, match=r"fields\.only is set, but .* is of format mbox"):
+        read_items(tmp_path / "m.mbox", Fields(only={"kind": ["emoji"]}))
