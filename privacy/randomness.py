@@ -38,6 +38,10 @@ class Stage(IntEnum):
     VARY = 7
     EVALUATE = 8
     EXPORT = 9
+    EVENTS = 10
+    PICK = 11
+    OPT_IN = 12
+    ACTIVITY = 13
 
 
 class RandomBytes(Protocol):

@@ -46,8 +46,8 @@ class Fields:
 class Items:
     """Private texts and whose they are: `users[i]` holds `texts[i]`; in time order within a user.
 
-    `skipped` counts the rows left out, by reason: the filters `short`, `long`, `other`, and, where bad rows are skipped,
-    `undecodable`, `malformed`, `missing`, `not_text`, `no_user`, `undated`. A repr prints `skipped` only.
+    `skipped` counts the rows left out, by reason: the filters `short`, `long` and `other`; where bad rows are skipped
+    also `undecodable`, `malformed`, `missing`, `not_text`, `no_user`, `undated`. A repr prints `skipped` only.
     """
 
     texts: tuple[str, ...] = field(repr=False)

@@ -1,0 +1,319 @@
+"""The server's side of a histogram job: reports of one key become counts, and of these leaves only what may.
+
+    tally = tally_stream(batches, sketch, "emoji.en", minimum_batch=10_000, rng=rng)
+    estimate = sketch.estimate(tally, hash_strings(values))
+    histogram = release_histogram(estimate, values, ReleaseRule(minimum_count=100, threshold=4.0))
+    histogram.values, histogram.counts, histogram.lower, histogram.upper      # most frequent first
+
+The estimate of the whole dictionary and the tally stay inside: a `Histogram` holds released elements and nothing from
+which a withheld one could be computed. Counts are counts of reports; they are devices where a device sends one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from aggregate.ingest import BatchError
+from aggregate.post_processing import POST_PROCESSINGS, PostProcessing, post_process
+from aggregate.selection import z_scores
+from privacy.fragment_search import accept_discoveries
+from privacy.mechanism import Estimate, ReportBatch, Reports, Tally
+
+if TYPE_CHECKING:
+    from aggregate.fragments import FragmentRule
+
+GATHERED = 1 << 26
+"""Bytes of reports that are permuted and added at a time: a sketch's tally is passed over once for so many."""
+
+Correction = Literal["none", "bonferroni", "sidak"]
+Discoveries = Literal["benjamini_hochberg", "benjamini_yekutieli"]
+
+
+class Tallying(Protocol):
+    """What a stream of reports needs of a mechanism; sketches also take `onto=`, a tally to add to in place."""
+
+    def tally(self, reports: Reports, /) -> Tally:
+        """The additive sum of the reports."""
+
+
+class HasStandardError(Protocol):
+    """What `count_needed` needs of a mechanism."""
+
+    def standard_error(self, reports: int, count: float = 0.0) -> float:
+        """Standard error of one count."""
+
+
+def tally_stream(
+    batches: Iterable[ReportBatch], mechanism: Tallying, key: str, minimum_batch: int, rng: np.random.Generator
+) -> Tally:
+    """The tally of all reports of one key: see `tally_streams`."""
+    return tally_streams(batches, {key: mechanism}, minimum_batch, rng)[key]
+
+
+def tally_streams(
+    batches: Iterable[ReportBatch],
+    mechanisms: Mapping[str, Tallying],
+    minimum_batch: int,
+    rng: np.random.Generator,
+    *,
+    gathered: int = GATHERED,
+) -> dict[str, Tally]:
+    """One tally for each key of `mechanisms`, from a stream in which the keys' batches alternate.
+
+    Senders are dropped. Then a key's batches are gathered to about so many bytes of reports, permuted and added to its
+    tally, so the memory is the tallies and three times `gathered` a key, however many reports there are. Raises
+    BatchError for a batch of another key (use cases are never combined), and for a key with no reports or with fewer
+    than `minimum_batch`.
+    """
+    totals: dict[str, Tally] = {}
+    waiting: dict[str, list[Reports]] = {key: [] for key in mechanisms}
+
+    def add(key: str) -> None:
+        reports = np.concatenate(waiting[key])
+        waiting[key] = []
+        totals[key] = _added(totals.get(key), mechanisms[key], reports[rng.permutation(len(reports))])
+
+    for batch in batches:
+        key = batch.use_case
+        if key not in mechanisms:
+            raise BatchError(
+                f"a batch of use case {key!r} arrived where {', '.join(map(repr, mechanisms))} was expected; "
+                "use cases are never combined: give every key a tally of its own"
+            )
+        waiting[key].append(batch.reports)
+        if sum(reports.nbytes for reports in waiting[key]) >= gathered:
+            add(key)
+    for key in mechanisms:
+        if waiting[key]:
+            add(key)
+        check_minimum_batch(totals[key].reports if key in totals else 0, key, minimum_batch)
+    return totals
+
+
+def _added(total: Tally | None, mechanism: Any, reports: Reports) -> Tally:
+    """Both together; sketches, whose tallies are large, add in place."""
+    if total is None:
+        added = mechanism.tally(reports)
+    elif "onto" in inspect.signature(mechanism.tally).parameters:
+        added = mechanism.tally(reports, onto=total)
+    else:
+        added = total + mechanism.tally(reports)
+    return cast(Tally, added)
+
+
+def check_minimum_batch(reports: int, key: str, minimum_batch: int) -> None:
+    """Raise BatchError for fewer than `minimum_batch` reports."""
+    if not reports:
+        raise BatchError(f"no reports of use case {key!r} arrived; check opt-in, activity and the number of devices")
+    if reports < minimum_batch:
+        raise BatchError(
+            f"use case {key!r} has {reports} reports, fewer than the minimum batch of {minimum_batch}; "
+            "ask more devices or lower minimum_batch"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseRule:
+    """What may leave the server, and with which statements.
+
+    An element is released if its count is at least `minimum_count`, at least `threshold` of its standard errors, and a
+    discovery at `false_discovery_rate`: on average at most this share of the released elements is held by nobody.
+    Everything else is withheld.
+
+    `discoveries`: the procedure of Benjamini and Hochberg 1995 needs independent counts (OUE has them) or positively
+    dependent ones. Counts of one sketch are neither for certain: those that share a cell move together, but every row's
+    cells have one sum, and a report that goes to one row is missing in the others; and reports that name one value
+    (GRR) or a set of fixed size are negatively dependent. So the default is Benjamini and Yekutieli 2001, theorem 1.3,
+    which holds however the tests depend. It costs little: for 2,600 elements the bar is higher by about half a
+    standard error.
+
+    `confidence` of the intervals: with correction "bonferroni" or "sidak" (Šidák 1967: a little narrower, for normal
+    errors however correlated) of ALL intervals at once, over the elements looked at, so that it also holds for those
+    picked out because their counts are large; with "none" of a single one, chosen beforehand.
+
+    Raises ValueError for numbers out of range and unknown names.
+    """
+
+    minimum_count: float
+    threshold: float
+    confidence: float = 0.95
+    correction: Correction = "bonferroni"
+    false_discovery_rate: float = 0.05
+    discoveries: Discoveries = "benjamini_yekutieli"
+    post_processing: PostProcessing = "none"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum_count < math.inf:
+            raise ValueError(f"release.minimum_count is {self.minimum_count}; expected a number of reports >= 0")
+        if not 0 <= self.threshold < math.inf:
+            raise ValueError(f"release.threshold is {self.threshold}; expected a number of standard errors >= 0")
+        for name in ("confidence", "false_discovery_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"release.{name} is {getattr(self, name)}; expected a share between 0 and 1")
+        for name, known in (
+            ("correction", get_args(Correction)),
+            ("discoveries", get_args(Discoveries)),
+            ("post_processing", POST_PROCESSINGS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"release.{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+
+    def rate(self, looked_at: int) -> float:
+        """The level of the step-up procedure over so many elements."""
+        if self.discoveries == "benjamini_hochberg":
+            return self.false_discovery_rate
+        return self.false_discovery_rate / float(np.sum(1 / np.arange(1, looked_at + 1)))
+
+    def describe(self, looked_at: int) -> str:
+        """The rule in words, for a page or a statement."""
+        together = {
+            "none": "each by itself, not corrected",
+            "bonferroni": f"all {looked_at} elements looked at together, Bonferroni",
+            "sidak": f"all {looked_at} elements looked at together, Šidák",
+        }[self.correction]
+        procedure = {
+            "benjamini_hochberg": "Benjamini and Hochberg 1995",
+            "benjamini_yekutieli": "Benjamini and Yekutieli 2001",
+        }[self.discoveries]
+        return (
+            f"An element is released if its count is at least {self.minimum_count:g} and at least {self.threshold:g} "
+            f"standard errors, and if it is a discovery at a false discovery rate of {self.false_discovery_rate:.3g} "
+            f"({procedure}). Intervals: {self.confidence:.4g} ({together}). Post-processing: {self.post_processing}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Histogram:
+    """What may leave the server: released elements only, largest count first.
+
+    `counts` float64 are unbiased before the choice of what to release (those that only just passed are too large on
+    average: the intervals, not the counts, hold for what was picked); `stderr` their standard errors; `lower` and
+    `upper` the ends of their intervals, held to 0 .. reports; `p_values` the chance of such a count, or a larger one,
+    for an element that nobody holds (for fragments: that too few hold). `processed` are the counts after
+    `rule.post_processing` over all elements looked at: biased, without a standard error. `looked_at` elements were
+    estimated, `withheld` of them are not here; `reports` is what all of them rest on.
+    """
+
+    values: tuple[str, ...]
+    counts: NDArray[np.float64]
+    stderr: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    p_values: NDArray[np.float64]
+    processed: NDArray[np.float64]
+    looked_at: int
+    withheld: int
+    reports: int
+    rule: ReleaseRule | FragmentRule
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The counts as shares of the reports."""
+        return self.counts / self.reports
+
+
+def critical_value(confidence: float, correction: Correction, looked_at: int) -> float:
+    """Half the width, in standard errors, of two-sided normal intervals for so many elements."""
+    error = 1 - confidence
+    if correction == "bonferroni":
+        error = error / looked_at
+    elif correction == "sidak":
+        error = -math.expm1(math.log(confidence) / looked_at)
+    return float(norm.isf(error / 2))
+
+
+def intervals(
+    estimate: Estimate, confidence: float, correction: Correction, *, looked_at: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper ends for every count of the estimate, held to 0 .. reports, which takes away no true count.
+
+    Corrected for `looked_at` elements; None: for those in the estimate.
+    """
+    half = critical_value(confidence, correction, looked_at or len(estimate.counts)) * estimate.stderr
+    lower, upper = (np.clip(end, 0, estimate.reports) for end in (estimate.counts - half, estimate.counts + half))
+    return lower, upper
+
+
+def release_histogram(
+    estimate: Estimate, values: Sequence[str], rule: ReleaseRule, *, total: float | None = None
+) -> Histogram:
+    """What the rule lets out of an estimate of all `values` looked at (all of them, or the corrections are wrong).
+
+    `total`: what the post-processed counts of all values sum to; the number of reports if None. Raises ValueError if
+    there is not one different value for each count, or no value at all.
+    """
+    looked_at = len(values)
+    if looked_at != len(estimate.counts) or not looked_at:
+        raise ValueError(f"there are {looked_at} values and {len(estimate.counts)} counts; expected one for each, some")
+    if len(set(values)) < looked_at:
+        raise ValueError("values holds a value twice; expected each once, with the count of all its reports")
+    counts, stderr = estimate.counts, estimate.stderr
+    scores = z_scores(estimate)
+    p_values = norm.sf(scores)
+    released = accept_discoveries(p_values, rule.rate(looked_at))
+    released &= (scores >= rule.threshold) & (counts >= rule.minimum_count)
+    order = np.flatnonzero(released)
+    order = order[np.argsort(-counts[order], kind="stable")]
+    lower, upper = intervals(estimate, rule.confidence, rule.correction)
+    processed = post_process(estimate, rule.post_processing, total=total, z=rule.threshold)
+    return Histogram(
+        values=tuple(values[int(i)] for i in order),
+        counts=counts[order],
+        stderr=stderr[order],
+        lower=lower[order],
+        upper=upper[order],
+        p_values=p_values[order],
+        processed=processed[order],
+        looked_at=looked_at,
+        withheld=looked_at - len(order),
+        reports=estimate.reports,
+        rule=rule,
+    )
+
+
+def count_needed(
+    mechanism: HasStandardError,
+    reports: int,
+    rule: ReleaseRule,
+    *,
+    looked_at: int,
+    others: int = 0,
+    power: float = 0.95,
+    **about: float,
+) -> float:
+    """How many of the `reports` must hold an element for it to be released with probability `power`; inf if none do.
+
+    By the mechanism's standard error and the normal law: the bar is where a count equals the largest of minimum_count,
+    `threshold` and the discoveries' own score in its standard errors; the count needed exceeds it by norm.ppf(power)
+    standard errors. `others`: how many other elements are discoveries for certain (0, the least favourable, asks for
+    most). `about`: what else the mechanism's `standard_error` takes, such as a sketch's `second_moment`. Raises
+    ValueError for a power below one half.
+    """
+    if not 0.5 <= power < 1:
+        raise ValueError(f"power is {power}; expected a probability from 0.5 to below 1")
+    if not 0 <= others < looked_at:
+        raise ValueError(f"others is {others}; expected 0 to looked_at - 1 = {looked_at - 1}")
+    score = max(rule.threshold, float(norm.isf((others + 1) * rule.rate(looked_at) / looked_at)))
+
+    def stderr(count: float) -> float:
+        return mechanism.standard_error(reports, count, **about)
+
+    bar = _smallest(lambda count: count - max(rule.minimum_count, score * stderr(count)), reports)
+    needed = _smallest(lambda count: count - bar - float(norm.ppf(power)) * stderr(count), reports)
+    return max(needed, 1.0)  # without noise and without a minimum, one report is enough
+
+
+def _smallest(excess: Callable[[float], float], reports: int) -> float:
+    """The count from which on the excess is positive. A variance is linear in the count, so there is one at most."""
+    if excess(float(reports)) < 0:
+        return math.inf
+    return 0.0 if excess(0.0) >= 0 else float(brentq(excess, 0.0, float(reports)))

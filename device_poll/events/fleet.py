@@ -1,0 +1,281 @@
+"""The devices of one segment: events are privatized at once, wait in the store, and once a day a few of them are sent.
+
+    fleet = EventFleet(held=(emoji,), devices=1_000_000, activity=Activity(), opt_in=0.8, cap=1, seed=0)
+    for batch in fleet.send(day=0):          # ReportBatch of use case 'emoji.en', block by block
+        ...
+    fleet.truth(day=0)[0].counts             # evaluation only
+
+Every block of devices has streams of its own, named by (seed, day, stage, segment, block), so the reports do not depend
+on how many workers run. How many devices a block holds follows from the activity and is part of that contract.
+
+What a report reveals is bounded by its epsilon. That a device sends at all, and how many reports up to the cap, is seen
+by the transport: it depends on how many events there were, not on what they were.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_poll.events.activity import Activity
+from device_poll.events.day import Block, Picks, World, sent_of
+from device_poll.events.held import Held, Sent, SentReport
+from device_poll.population import PopulationError
+from privacy.budget import LARGEST_NUMBER, DebitState, Token, check_whole, micro_epsilon
+from privacy.ledger import Ledger
+from privacy.mechanism import ReportBatch, Reports, Tally
+
+__all__ = ["EventFleet", "Held", "Sent", "SentReport"]
+
+_T = TypeVar("_T")
+
+Advance = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EventFleet:
+    """The devices of ONE segment, in one process.
+
+    `held`: the use cases that share one budget: the daily pick of at most `cap` reports a device is over all of them,
+    and their shares of a device's events sum to 1. The devices are numbered first_device .. first_device + devices - 1;
+    `opt_in` is the share of them whose owner agreed, the same ones every day. `segment_number` tells the segments'
+    streams apart. `ledger`, if given, is debited one report at a time under `budget` (the token's use case; its round
+    is the place among the device's reports of the day): call `enroll` once before the first day. `watch`: a device
+    whose sent reports are kept for `take_log`. `workers` is a speed knob.
+
+    Raises PopulationError for values out of range, shares that do not sum to 1, a key twice, a ledger with too few
+    devices, or one whose use cases cost different epsilons (a debit has one cost).
+    """
+
+    held: tuple[Held, ...]
+    devices: int
+    activity: Activity
+    cap: int
+    seed: int
+    first_device: int = 0
+    opt_in: float = 1.0
+    segment_number: int = 0
+    workers: int = 1
+    ledger: Ledger | None = field(default=None, repr=False)
+    watch: int | None = None
+    budget: str = "events"
+    _log: list[SentReport] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("devices", 1),
+            ("cap", 1),
+            ("seed", 0),
+            ("first_device", 0),
+            ("segment_number", 0),
+            ("workers", 1),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= LARGEST_NUMBER:
+                raise PopulationError(f"{name} is {value!r}; expected a whole number, {low} or more")
+        if not 0 < self.opt_in <= 1:
+            raise PopulationError(f"opt_in is {self.opt_in:g}; expected a share in (0, 1]")
+        keys = [held.key for held in self.held]
+        if not keys or len(set(keys)) < len(keys):
+            raise PopulationError(f"the use cases are {keys}; expected one or more, each once")
+        shares = sum(held.share for held in self.held)
+        if abs(shares - 1) > 1e-9:
+            raise PopulationError(f"the shares of {', '.join(keys)} sum to {shares:g}; expected 1")
+        if self.watch is not None and not 0 <= self.watch - self.first_device < self.devices:
+            raise PopulationError(
+                f"watch is {self.watch}; expected a device, {self.first_device} to {self._end - 1}, or null"
+            )
+        if self.ledger is not None:
+            if self.ledger.devices < self._end:
+                raise PopulationError(f"the ledger has {self.ledger.devices} devices; expected {self._end} or more")
+            costs = {held.key: micro_epsilon(held.mechanism.epsilon) for held in self.held}
+            if len(set(costs.values())) > 1:
+                raise PopulationError(
+                    f"reports of one budget cost {costs} micro-epsilons; expected one epsilon for all use cases of a "
+                    "budget: give the others a fleet of their own"
+                )
+
+    @property
+    def opted_in(self) -> int:
+        """How many devices' owners agreed."""
+        return sum(int(self._world.agreed(block).sum()) for block in self._world.blocks())
+
+    def enroll(self) -> None:
+        """Write into the ledger which devices opted in. Once, before the first day: later changes are the ledger's."""
+        if self.ledger is None:
+            raise PopulationError("ledger is null; give the fleet a ledger to enroll in")
+        for block in self._world.blocks():
+            devices = self.first_device + block.start + np.flatnonzero(self._world.agreed(block))
+            self.ledger.opt_in(devices.astype(np.int64))
+
+    def send(self, day: int, advance: Advance | None = None) -> Iterator[ReportBatch]:
+        """The reports of a day, one batch for each block and use case that has any; `senders` are device numbers.
+
+        Every event of an opted-in device is privatized; the pick of the day is debited and marked as sent in the ledger
+        before it is handed over. A day that is sent twice gives identical reports, which are paid for once. `advance`
+        is told (devices done, devices in all). Memory: one block for each worker, whatever the number of devices.
+        """
+        self._check(day)
+        for block, (picks, reports) in self._in_order(lambda block: self._world.report(day, block)):
+            leaving = self._debit(day, self._numbers(block, picks), picks.slots)
+            for batch in self._batches(block, picks, reports, leaving):
+                if self.watch is not None:
+                    self._log.extend(_sent_by(self.watch, day, batch))
+                yield batch
+            if advance is not None:
+                advance(block.stop, self.devices)
+
+    def truth(self, day: int) -> tuple[Sent, ...]:
+        """What `send` sends on this day, without noise, one entry a use case: for evaluation only.
+
+        Without a ledger at any time; with one after the day was sent, because it tells which debits were refused.
+        """
+        self._check(day)
+        starts, use_cases = self._world.starts, len(self.held)
+        totals = np.zeros(int(starts[-1]), dtype=np.int64)
+        dropped = np.zeros((3, use_cases), dtype=np.int64)
+        for block, picks in self._in_order(lambda block: self._world.play(day, block)):
+            sent = self._was_sent(day, self._numbers(block, picks), picks.slots)
+            np.add.at(totals, picks.cells[sent], 1)
+            dropped += [picks.unfit, picks.over_cap, np.bincount(picks.use_cases[~sent], minlength=use_cases)]
+        counts = np.split(totals, starts[1:-1])
+        return tuple(sent_of(counts[which], *dropped[:, which].tolist()) for which in range(use_cases))
+
+    def shortcut(self, day: int, which: int, rng: np.random.Generator) -> tuple[Tally, Sent]:
+        """The tally of use case number `which` and its truth, with exactly the law of tallying what `send` sends.
+
+        Activity, opt-in, cap and ledger are played device by device; then, because the pick is blind to contents, the
+        values of all reports are one multinomial draw, and the mechanism simulates the tally (`simulate_tally`). The
+        counts come from the fleet's own streams, so all use cases of a day are parts of one draw, and all days those of
+        the same devices; `rng` is for the noise alone.
+        """
+        self._check(day)
+        if not 0 <= which < len(self.held):
+            raise PopulationError(f"which is {which}; expected a use case, 0 to {len(self.held) - 1}")
+        sent, picked, waiting, unfit_mean = 0, 0, 0, 0.0
+        for block, (records, unfit) in self._in_order(lambda block: self._world.waiting(day, block)):
+            taken = np.minimum(records, self.cap)
+            picked, waiting, unfit_mean = picked + int(taken.sum()), waiting + int(records.sum()), unfit_mean + unfit
+            sent += int(taken.sum()) if self.ledger is None else self._debit_all(day, block, taken)
+        truth = self._world.sent_in_bulk(
+            day, sent=sent, over_cap=waiting - picked, over_budget=picked - sent, unfit_mean=unfit_mean
+        )[which]
+        return self.held[which].simulate_tally(truth.counts, rng), truth
+
+    def report_log(self, day: int, device: int) -> list[SentReport]:
+        """What this device sends on this day, by playing its block alone: the same reports as in `send`.
+
+        With a ledger, play the days in order on one in which nothing was sent yet; the block's devices are debited.
+        Raises PopulationError for a device that is not of this fleet.
+        """
+        self._check(day)
+        if not 0 <= device - self.first_device < self.devices:
+            raise PopulationError(
+                f"device is {device}; expected one of this segment, {self.first_device} to {self._end - 1}"
+            )
+        block = self._world.block_of(device - self.first_device)
+        picks, reports = self._world.report(day, block)
+        leaving = self._debit(day, self._numbers(block, picks), picks.slots)
+        batches = self._batches(block, picks, reports, leaving)
+        return [sent for batch in batches for sent in _sent_by(device, day, batch)]
+
+    def take_log(self) -> list[SentReport]:
+        """The reports of the watched device that left since the last call, in order."""
+        log = list(self._log)
+        self._log.clear()
+        return log
+
+    @property
+    def _end(self) -> int:
+        return self.first_device + self.devices
+
+    @cached_property
+    def _world(self) -> World:
+        return World(
+            held=self.held,
+            devices=self.devices,
+            activity=self.activity,
+            opt_in=self.opt_in,
+            cap=self.cap,
+            seed=self.seed,
+            segment_number=self.segment_number,
+        )
+
+    def _check(self, day: int) -> None:
+        check_whole("day", day, 0, LARGEST_NUMBER)
+        if self.ledger is not None and self.ledger.summary().opted_in == 0:
+            raise PopulationError("no device is opted in in the ledger; call enroll() once before the first day")
+
+    def _numbers(self, block: Block, picks: Picks) -> NDArray[np.int64]:
+        return self.first_device + block.start + picks.devices
+
+    def _batches(
+        self, block: Block, picks: Picks, reports: list[Reports], leaving: NDArray[np.bool_]
+    ) -> Iterator[ReportBatch]:
+        numbers = self._numbers(block, picks)
+        for which, held in enumerate(self.held):
+            own = picks.use_cases == which
+            if leaving[own].any():
+                yield ReportBatch(held.key, numbers[own & leaving], reports[which][leaving[own]])
+
+    def _in_order(self, work: Callable[[Block], _T]) -> Iterator[tuple[Block, _T]]:
+        """(block, work(block)) in the order of blocks, at most two blocks a worker ahead of whoever takes them."""
+        blocks = iter(self._world.blocks())
+        if self.workers == 1:
+            yield from ((block, work(block)) for block in blocks)
+            return
+        with ThreadPoolExecutor(max_workers=self.workers) as pool:
+            ahead: deque[tuple[Block, Future[_T]]] = deque(
+                (block, pool.submit(work, block)) for block in islice(blocks, 2 * self.workers)
+            )
+            while ahead:
+                block, future = ahead.popleft()
+                done = future.result()
+                ahead.extend((later, pool.submit(work, later)) for later in islice(blocks, 1))
+                yield block, done
+
+    def _slots(self, day: int, slots: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Token]]:
+        """For each place among a device's reports of the day: the picks in it, and their token."""
+        for slot in range(self.cap):
+            at = np.flatnonzero(slots == slot)
+            if len(at):
+                yield at, Token(use_case=self.budget, round=slot, day=day)
+
+    def _debit(self, day: int, devices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which picks may leave: those that the ledger let be debited and marked as sent."""
+        if self.ledger is None:
+            return np.ones(len(devices), dtype=np.bool_)
+        leaving = np.zeros(len(devices), dtype=np.bool_)
+        cost = micro_epsilon(self.held[0].mechanism.epsilon)
+        for at, token in self._slots(day, slots):
+            allowed = at[self.ledger.debit(token, devices[at], cost)]
+            # A day played again gives bit for bit the same reports: the streams are seeded.
+            leaving[allowed] = self.ledger.send(token, devices[allowed], identical=True)
+        return leaving
+
+    def _debit_all(self, day: int, block: Block, taken: NDArray[np.int64]) -> int:
+        """How many of taken[i] reports of the block's device i may leave."""
+        devices = self.first_device + block.start + np.repeat(np.arange(len(taken)), taken)
+        first = np.repeat(np.cumsum(taken) - taken, taken)
+        return int(self._debit(day, devices, np.arange(len(devices)) - first).sum())
+
+    def _was_sent(self, day: int, devices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        if self.ledger is None:
+            return np.ones(len(devices), dtype=np.bool_)
+        sent = np.zeros(len(devices), dtype=np.bool_)
+        for at, token in self._slots(day, slots):
+            sent[at] = self.ledger.states(token, devices[at]) == DebitState.SENT
+        return sent
+
+
+def _sent_by(device: int, day: int, batch: ReportBatch) -> list[SentReport]:
+    reports: Reports = batch.reports[batch.senders == device]
+    return [SentReport(day=day, key=batch.use_case, report=report) for report in reports]

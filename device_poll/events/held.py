@@ -1,0 +1,126 @@
+"""One use case as a device sees it: what it may hold, encoded for its mechanism.
+
+held = Held(key="emoji.en", encoded=hash_strings(english.values), weights=english.weights,
+            fits=np.ones(len(english), dtype=bool), mechanism=sketch, share=1.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_poll.population import PopulationError
+from privacy.mechanism import Mechanism, Reports, Tally
+from privacy.randomized_response import NULL, RandomizedResponse
+from privacy.randomness import RandomBytes
+
+
+class EventMechanism(Protocol):
+    """What a device needs of a mechanism: sketches, the fragment puzzle and frequency oracles all have it."""
+
+    @property
+    def epsilon(self) -> float:
+        """Local privacy budget of one report."""
+
+    def privatize(self, values: Any, rng: RandomBytes) -> Reports:
+        """n encoded values -> n reports."""
+
+
+class _SketchTally(Protocol):
+    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator, values: Any) -> Tally: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Held:
+    """One use case on the devices of a segment.
+
+    `key`: use case and segment ('emoji.en'), what the server splits by; `encoded`: one entry a value on the first axis,
+    uint64[d] hashes, int64[d] indices (-1: 'no match') or uint8[d, L] codes; `weights` float64[d] > 0 with sum 1: how
+    often each value occurs; `fits` bool[d]: False where the mechanism cannot take a value (a word too long, a letter
+    outside the alphabet), which is then dropped on the device and counted, and whose `encoded` entry is never read;
+    `mechanism` privatizes; `share` of a device's events that belong to this use case. Raises PopulationError if these
+    do not go together.
+    """
+
+    key: str
+    encoded: NDArray[Any] = field(repr=False)
+    weights: NDArray[np.float64] = field(repr=False)
+    fits: NDArray[np.bool_] = field(repr=False)
+    mechanism: EventMechanism
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        d = len(self.encoded)
+        if self.weights.shape != (d,) or self.fits.shape != (d,):
+            raise PopulationError(
+                f"{self.key} has {d} encoded values, weights of shape {self.weights.shape} and fits of shape "
+                f"{self.fits.shape}; expected ({d},)"
+            )
+        kinds = {(np.dtype(np.uint64), 1), (np.dtype(np.int64), 1), (np.dtype(np.uint8), 2)}
+        if (self.encoded.dtype, self.encoded.ndim) not in kinds:
+            raise PopulationError(
+                f"{self.key} has values encoded as {self.encoded.dtype}{list(self.encoded.shape)}; expected uint64[d] "
+                "hashes, int64[d] indices or uint8[d, L] codes"
+            )
+        if not d or not (np.all(self.weights > 0) and abs(float(self.weights.sum()) - 1) < 1e-9):
+            raise PopulationError(
+                f"the {d} weights of {self.key} do not all exceed 0 or do not sum to 1; normalize them"
+            )
+        if not self.fits.any():
+            raise PopulationError(
+                f"the mechanism of {self.key} takes none of its {d} values; check how they are encoded"
+            )
+        if not 0 < self.share <= 1:
+            raise PopulationError(
+                f"the share of {self.key} is {self.share:g}; expected a part of the events, in (0, 1]"
+            )
+
+    @property
+    def fitting(self) -> float:
+        """Share of this use case's events that the mechanism takes."""
+        return 1.0 - float(self.weights[~self.fits].sum())
+
+    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """A draw of the tally of counts[i] reports of value i, int64[d], 0 where a value does not fit."""
+        encoded, counts = self.encoded[self.fits], counts[self.fits]
+        if encoded.dtype != np.int64:
+            return cast(_SketchTally, self.mechanism).simulate_tally(counts, rng, encoded)
+        oracle = cast(Mechanism, self.mechanism)
+        null = isinstance(oracle, RandomizedResponse) and oracle.null
+        low, high = int(encoded.min()), int(encoded.max())
+        if low < (NULL if null else 0) or high >= oracle.domain_size:
+            raise PopulationError(
+                f"the values of {self.key} are encoded as {low} to {high}; expected {NULL if null else 0} to "
+                f"{oracle.domain_size - 1}, or fits=False where the mechanism takes none"
+            )
+        by_value = np.zeros(oracle.domain_size + null, dtype=np.int64)
+        # 'No match' is -1 on the device and the last symbol on the wire.
+        np.add.at(by_value, np.where(encoded == NULL, oracle.domain_size, encoded), counts)
+        return oracle.simulate_tally(by_value, rng)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sent:
+    """The noise-free truth of one use case and day, for evaluation only.
+
+    `counts` int64[d]: reports sent, by true value; `reports` their sum; `dropped`: what was not sent, by reason:
+    'unfit' (events that the mechanism cannot take), 'over_cap' (records that were not picked), 'over_budget' (picked
+    ones that the ledger refused).
+    """
+
+    counts: NDArray[np.int64]
+    reports: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SentReport:
+    """A report that left the watched device: one entry of what the mechanism's `privatize` gives."""
+
+    day: int
+    key: str
+    report: Any

@@ -1,0 +1,77 @@
+"""Do the intervals cover the truth as often as they say? Real mechanisms, through their reports, at reduced size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from aggregate.histogram import intervals, tally_stream
+from privacy.count_mean_sketch import CountMeanSketch
+from privacy.hadamard_sketch import HadamardCountMeanSketch
+from privacy.hashing import hash_strings
+from privacy.mechanism import Estimate, ReportBatch
+from privacy.randomized_response import NULL, RandomizedResponse
+from privacy.unary_encoding import OptimizedUnaryEncoding
+
+DEVICES, D, POLLS = 20_000, 200, 30
+HASHES = hash_strings([str(i) for i in range(D)])
+
+
+def zipf() -> np.ndarray:
+    """int64[D]: devices by value in proportion to 1 / rank, all DEVICES of them."""
+    ends = np.rint(np.cumsum(1 / np.arange(1, D + 1)) / np.sum(1 / np.arange(1, D + 1)) * DEVICES)
+    return np.diff(ends, prepend=0).astype(np.int64)
+
+
+TRUTH = zipf()
+VALUES = np.repeat(np.arange(D), TRUTH)
+NULL_EVERY = 3
+"""With 'no match' among the answers, every third device has none."""
+
+
+def oue(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    return OptimizedUnaryEncoding(epsilon=2.0, domain_size=D), VALUES, None
+
+
+def grr(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    held = np.where(np.arange(DEVICES) % NULL_EVERY == 0, NULL, VALUES)
+    return RandomizedResponse(epsilon=4.0, domain_size=D, null=True), held, None
+
+
+def cms(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    return CountMeanSketch(epsilon=4.0, rows=256, columns=128, hash_seed=poll), HASHES[VALUES], HASHES
+
+
+def hcms(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
+    return HadamardCountMeanSketch(epsilon=4.0, rows=64, columns=256, hash_seed=poll), HASHES[VALUES], HASHES
+
+
+def coverage(make: Callable[[int], tuple[Any, np.ndarray, np.ndarray | None]], confidence: float) -> np.ndarray:
+    """float64[POLLS]: the share of the D intervals of a poll that cover the true count."""
+    rng, shares = np.random.default_rng(0), []
+    for poll in range(POLLS):
+        mechanism, held, asked = make(poll)
+        batches = (
+            ReportBatch("k", part, mechanism.privatize(held[part], rng)) for part in np.split(np.arange(DEVICES), 4)
+        )
+        estimate: Estimate = mechanism.estimate(tally_stream(batches, mechanism, "k", DEVICES, rng), asked)
+        truth = np.bincount(held[held != NULL], minlength=D) if asked is None else TRUTH
+        lower, upper = intervals(estimate, confidence, "none")
+        shares.append(np.mean((lower <= truth) & (truth <= upper)))
+    return np.array(shares)
+
+
+@pytest.mark.parametrize("make", [oue, grr, cms, hcms], ids=lambda make: make.__name__)
+def test_95_of_100_intervals_cover_the_truth(make: Callable[[int], tuple[Any, np.ndarray, np.ndarray | None]]) -> None:
+    shares = coverage(make, 0.95)
+    # Errors of one poll may hang together, so the sampling error comes from the spread between polls.
+    error = max(shares.std(ddof=1), np.sqrt(0.95 * 0.05 / D)) / np.sqrt(POLLS)
+    assert abs(shares.mean() - 0.95) < 4 * error
+    # Negative control: intervals of 1.0 instead of 1.96 standard errors cover 68%, and that is seen.
+    narrow = coverage(make, 1 - 2 * norm.sf(1.0))
+    assert abs(narrow.mean() - 0.95) > 20 * error
+    assert abs(narrow.mean() - (1 - 2 * norm.sf(1.0))) < 4 * max(narrow.std(ddof=1), 0.033) / np.sqrt(POLLS)
