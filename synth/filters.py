@@ -25,18 +25,19 @@ _LEAKAGE = re.compile(
     r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body|Action|Accessory|Style|Mood|Assistant|User):|<\|im_"
     r"|\bas an AI\b|language model|\bthe tone is\b|\bwrite (?:an?|the) (?:\w+ )?e-?mail\b"
     r"|\bhere is (?:an?|the|your) (?:\w+ )?(?:e-?mail|draft)\b|\b(?:sample|example) (?:message|e-?mail)\b"
-    r"|\b(?:short|brief|formal|polite|professional) e-?mail\b|\bthe recipient\b",
+    r"|\b(?:short|brief|formal|polite|professional) e-?mail\b|\bthe recipient\b|\bthe text is\b|\bof the tone\b",
     re.IGNORECASE,
 )
 # What the assistant that a model was tuned to be says of itself.
 _ASSISTANT = re.compile(
     r"\bI(?:'m|’m| am) (?:always |very )?(?:here|ready|available|happy|glad) to "
-    r"(?:help|assist|support|answer|provide|serve|offer)\b|\b(?:personal|AI|virtual) (?:AI|assistant)\b|\bSmolLM\b"
-    r"|\bI(?:'m|’m| am) (?:Mrs?\. )?[A-Z][a-z]+, (?:an?|the|your)\b",
+    r"(?:help|assist|support|answer|provide|serve|offer)\b|\b(?:personal|virtual) assistant\b|\bAI\b|\bSmolLM\b"
+    r"|\bchatbot\b|\bmy blog\b|\bI(?:'m|’m| am) (?:Mrs?\. )?[A-Z][a-z]+, (?:an?|the|your)\b",
 )
 # A greeting, or a name that is spoken to, in the middle of a text.
 _SECOND_GREETING = re.compile(
-    r"[.!?:,] (?:(?:Dear|Hi|Hello|Hey) [A-Z][^.!?]{0,40},|Ladies and gentlemen\b|[A-Z][a-z]{2,}, (?:I|we) hope\b)"
+    r"[.!?:,] (?:(?:Dear|Hi|Hello|Hey)(?: (?:Ms|Mr|Mrs|Dr)\.)?,? [A-Z][^.!?]{0,40}[,:]"
+    r"|Ladies and gentlemen\b|[A-Z][a-z]{2,}, (?:I|we) hope\b)"
 )
 _PERSONAL = re.compile(
     r"[\w.+-]+@[\w-]+\.\w+"  # an address
@@ -45,7 +46,11 @@ _PERSONAL = re.compile(
     r"|(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)"  # a social security number
     r"|(?<!\d)(?:\d[ -]?){12,18}\d(?!\d)"  # an account or card number
 )
-_MARKUP = re.compile(r"\*\*|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]")
+# Bold, items of lists, table bars, an odd number of quotation marks, emojis.
+_MARKUP = re.compile(
+    r"\*\*|(?:^|[.:]\s)(?:\d\.|[-*])\s|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]"
+    r"|\A[^\"]*(?:\"[^\"]*\"[^\"]*)*\"[^\"]*\Z"
+)
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 # Not behind a title, an initial or the number of a list.
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\b[A-Z])(?<!\s\d)[.!?](?=[\"')]?(?:\s|$))[\"')]?")
