@@ -48,7 +48,7 @@ _PERSONAL = re.compile(
 )
 # Bold, items of lists, table bars, an odd number of quotation marks, emojis.
 _MARKUP = re.compile(
-    r"\*\*|(?:^|[.:]\s)(?:\d\.|[-*])\s|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]"
+    r"\*\*|(?:^|[.:]\s)(?:\d\.|[A-D]\)|[-*])\s|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]"
     r"|\A[^\"]*(?:\"[^\"]*\"[^\"]*)*\"[^\"]*\Z"
 )
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -152,6 +152,8 @@ class Filters:
         ):
             if wanted and pattern.search(both):
                 return reason
+        if re.search(rf"\b{re.escape(draft.attributes.get('tone', 'polite'))} (?:e-?mail|tone)\b", both, re.IGNORECASE):
+            return "prompt leakage"
         trigrams = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
         for told, least in ((trigrams, self.min_distinct_trigrams), (spoken, self.min_distinct_words)):
             if len(set(told)) < least * len(told):

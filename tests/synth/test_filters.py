@@ -91,6 +91,18 @@ def test_words_that_come_twice_in_one_line() -> None:
     assert judge(*(replace(DRAFT, body=text) for text in said), filters=line) == [None, None, "repetition"]
 
 
+def test_the_tone_asked_for_is_not_named() -> None:
+    asked = replace(DRAFT, attributes={**DRAFT.attributes, "tone": "matter-of-fact"})
+    assert judge(replace(asked, body=f"{GOOD} This is a matter-of-fact email.")) == ["prompt leakage"]
+    assert judge(replace(asked, body=f"{GOOD} It was a warm tone.")) == [None]
+
+
+@pytest.mark.parametrize("text", ["He said: 1. Come", "So. A) We eat", 'He said "yes.'])
+def test_lists_and_stray_quotes(text: str) -> None:
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["markup"]
+    assert judge(replace(DRAFT, body=f"{GOOD} {text}"), filters=Filters(plain=False)) == [None]
+
+
 def test_what_only_looks_like_a_placeholder_or_leakage_passes() -> None:
     assert judge(replace(DRAFT, body=GOOD + " It costs < 5 dollars; the subject was a_b, not xx or a name.")) == [None]
 
