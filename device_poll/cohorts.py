@@ -38,11 +38,18 @@ class Participation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cohorts:
-    """The schedule of a run: `asked[r]` are the devices asked in round r, `answering[r]` those of them reachable."""
+    """The schedule of a run: `members` are the devices that opted in, `asked[r]` those asked in round r, `answering[r]`
+    those of them that are reachable. All int64, ascending.
+    """
 
-    opted_in: int
+    members: NDArray[np.int64]
     asked: tuple[NDArray[np.int64], ...]
     answering: tuple[NDArray[np.int64], ...]
+
+    @property
+    def opted_in(self) -> int:
+        """How many devices opted in."""
+        return len(self.members)
 
     @property
     def asked_size(self) -> int:
@@ -77,4 +84,4 @@ def draw_cohorts(devices: int, rounds: int, participation: Participation, seed: 
         else cohort
         for r, cohort in enumerate(asked)
     )
-    return Cohorts(opted_in=len(opted_in), asked=asked, answering=answering)
+    return Cohorts(members=opted_in, asked=asked, answering=answering)

@@ -16,7 +16,8 @@ from device_poll.cohorts import Participation
 from device_poll.devices import Devices
 from embed.encoder import Encoder
 from experiments.evaluate import EvaluationRule
-from privacy.budget import LARGEST_BUDGET, Budget, micro_budget, micro_epsilon
+from experiments.trackers.tracker import NoTracker, Tracker
+from privacy.budget import LARGEST_BUDGET, Budget, Token, micro_budget, micro_epsilon
 from privacy.mechanism import Mechanism
 from privacy.no_privacy import NoPrivacy
 from privacy.units import check_delta
@@ -57,7 +58,9 @@ class Job:
     `test_share` the share of the released set that becomes its test split; `arms` adds runs without privacy (ceiling)
     and with random selection (floor), for evaluation; `watch` the id of a device whose report log is kept; `workers` a
     speed knob. `trust` says who adds the noise; `delta` is that of every central guarantee; `caps` what a device may
-    spend. Raises ValueError for values out of range, and for a plan that takes more of a device than its caps.
+    spend; `ledger` the file that all runs over these devices debit (None: a ledger of this run alone, in memory);
+    `first_day` the day on which round 0 is debited, each further round a day later. Raises ValueError for values out of
+    range, and for a plan that takes more of a device than its caps.
     """
 
     name: str
@@ -88,11 +91,16 @@ class Job:
     trust: Trust = field(default_factory=LocalTrust)
     delta: float = 1e-6
     caps: Caps = field(default_factory=Caps)
+    ledger: str | None = None
+    tracker: Tracker = field(default_factory=NoTracker)
+    first_day: int = 0
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)
         _at_least("rounds", self.rounds, 1)
         _at_least("workers", self.workers, 1)
+        _at_least("first_day", self.first_day, 0)
+        Token(use_case=self.name, round=self.rounds - 1, day=self.first_day + self.rounds - 1)
         if not 0 < self.test_share < 1:
             raise ValueError(f"test_share is {self.test_share:g}; expected a share in (0, 1)")
         for arm in self.arms:

@@ -8,6 +8,7 @@ import logging
 import math
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,10 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
     mechanism = rules.mechanism(job.candidates + 1)
     reports = len(fleet.cohorts.answering[0])
     stderr = rules.trust.standard_error(mechanism, reports)
+    why_not = rules.generator.reproducible
     description = {
         "name": job.name,
         "seed": job.seed,
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "commit": _commit(),
         "devices": {
             "count": fleet.population.devices,
             "items": len(fleet.population.embeddings),
@@ -58,14 +57,36 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
             "votes_per_candidate": reports / job.candidates,
             "votes_to_resolve_one_candidate": job.threshold * stderr,
         },
+        # Where the ledger is kept is a place; whether other runs share it is part of what this run can say.
+        "ledger": {"kept": kept(job), "first_day": job.first_day},
         "generator": rules.generator.name,
+        "generator_repeats": {"repeats": why_not is None, "why_not": why_not},
         "encoder": rules.encoder.name,
         "judge": job.judge.name,
+    }
+    write_description(folder, _PACKAGES, description)
+
+
+def write_description(folder: RunFolder, packages: Sequence[str], facts: Mapping[str, Any]) -> None:
+    """Write run.json: the facts, and the versions of these packages, Python and this project.
+
+    Once: a resumed run keeps the first description. Raises StoreError if the facts are not those it was begun with.
+    """
+    description = {
+        **facts,
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "commit": _commit(),
     }
     if (folder.path / "run.json").exists():
         _compare(folder, description)
     else:
         folder.write_json("run.json", description)
+
+
+def kept(job: Job) -> str:
+    """Where the run's ledger is: a file that other runs debit too, or in memory and for this run alone."""
+    return "memory" if job.ledger is None else "file"
 
 
 def _privacy(trust: Trust, mechanism: Mechanism, unit: DeviceUnit) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,22 +13,27 @@ import numpy as np
 from rich.console import Console
 
 from aggregate.round import RoundState, Rules, play_round, slate_of
+from device_poll.accounts import Accounts, PopulationLedger
 from device_poll.cohorts import Cohorts, draw_cohorts
 from device_poll.fleet import SimulatedFleet
 from device_poll.population import Ownership, Population, PopulationError, assign_items
 from device_poll.report_log import ReportLog
 from embed.cache import CachedEncoder, load_or_create_secret
+from embed.compact import compact
 from embed.encoder import Encoder
 from experiments.compare.page import write_page
 from experiments.evaluate import Oracle
 from experiments.job import Job, arm_rules
 from experiments.progress import bar
 from experiments.provenance import describe_run
-from experiments.records import RoundWriter, Timings
+from experiments.records import RoundWriter, StagedFleet, StagedGenerator, Stages, Timings
 from experiments.release import release
 from experiments.report import print_header, print_rounds, print_shares, write_plots
 from experiments.statement import write_statement
-from experiments.store import RunFolder
+from experiments.store import RunFolder, StoreError
+from experiments.trackers.tracking import Tracking
+from privacy.ledger import Ledger
+from privacy.ledger_stores import SimulatedLedger
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
 
@@ -63,31 +70,45 @@ class Prepared:
     fleet: SimulatedFleet = field(repr=False)
     oracle: Oracle = field(repr=False)
 
+    @property
+    def unpaid(self) -> Prepared:
+        """The same world for an arm: evaluation, for which all reachable devices answer and nobody pays."""
+        fleet = replace(self.fleet, accounts=None)
+        return Prepared(fleet=fleet, oracle=replace(self.oracle, fleet=fleet))
 
-def run_job(job: Job, config: str, digest: str, console: Console) -> Path:
+
+def run_job(job: Job, config: str, digest: str, console: Console, sweep: Path | None = None) -> Path:
     """Run or continue the job; return its run folder.
 
     `config` is the resolved configuration, kept in the folder and compared on resume; `digest` its short hash, the name
     of the folder where the job gives none. Raises the parts' own errors; what was written stays.
     """
-    for part in (job.generator, job.encoder, job.judge, job.devices):
+    for part in (job.generator, job.encoder, job.judge, job.devices, job.tracker):
         part.check()
     folder = RunFolder(Path(job.out) if job.out else Path(job.runs) / job.name / f"seed{job.seed}-{digest}")
-    with folder.opened(config), log_file(folder.path):
+    with folder.opened(config), log_file(folder.path), ExitStack() as stack:
         timings = Timings(folder)
         log.info("run folder %s", folder.path)
         encoders = Encoders.cached(job)
-        world = _prepare(job, encoders, timings, console)
+        world = _prepare(job, config, encoders, timings, console, stack)
         rules = replace(
             job.rules, encoder=encoders.voting, generator=job.generator.with_encoder(encoders.voting.encode)
         )
         describe_run(folder, job, rules, world.fleet)
+        _book_complete_rounds(folder, rules, world.fleet)
+
+        def state_what_was_revealed() -> None:
+            write_statement(folder, job, rules, world.fleet, config)
+            write_page(folder.path)
+            tracking.update()
+
         write_statement(folder, job, rules, world.fleet, config)
         print_header(console, folder, job)
+        tracking = stack.enter_context(Tracking(job.tracker, folder.path, job.name, config, console, sweep))
         for arm in job.arms:
             place = RunFolder(folder.path / "oracle" / "arms" / arm)
-            _play(job, arm_rules(rules, arm), world, place, timings, console, arm)
-        corpus = _play(job, rules, world, folder, timings, console, None)
+            _play(job, arm_rules(rules, arm), world.unpaid, place, timings, console, arm, lambda: None)
+        corpus = _play(job, rules, world, folder, timings, console, None, state_what_was_revealed)
         release(folder, job, corpus)
         write_plots(folder, job)
         write_page(folder.path)
@@ -98,7 +119,9 @@ def run_job(job: Job, config: str, digest: str, console: Console) -> Path:
     return folder.path
 
 
-def _prepare(job: Job, encoders: Encoders, timings: Timings, console: Console) -> Prepared:
+def _prepare(
+    job: Job, config: str, encoders: Encoders, timings: Timings, console: Console, stack: ExitStack
+) -> Prepared:
     """Load and embed the devices' items. Everything that can fail cheaply fails before the embedding."""
     items = job.devices.load()
     ownership = assign_items(items.users, job.devices.unit, job.devices.items_per_device)
@@ -111,6 +134,7 @@ def _prepare(job: Job, encoders: Encoders, timings: Timings, console: Console) -
             "devices.unit=item (which protects a message, not a person)"
         )
     watch = ReportLog.of(job.watch, ownership.device_ids) if job.watch else None
+    accounts = _accounts(job, config, ownership.device_ids, cohorts, stack)
     if any(items.skipped.values()):
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(items.skipped.items()) if count)
         console.print(f"Left out of the devices' mail: {counted}")
@@ -123,7 +147,49 @@ def _prepare(job: Job, encoders: Encoders, timings: Timings, console: Console) -
         embeddings = encoders.voting_private.encode(texts, advance)
     with timings.measure(-1, "embed sample for the judge"), bar(console, "Embedding the judge's sample") as advance:
         sample = encoders.judge_private.encode([texts[i] for i in sampled], advance)
-    return _world(job, encoders, ownership, cohorts, watch, embeddings, sample, items.labels, items.shares)
+    return _world(job, encoders, ownership, cohorts, watch, accounts, embeddings, sample, items.labels, items.shares)
+
+
+def _accounts(job: Job, config: str, device_ids: tuple[str, ...], cohorts: Cohorts, stack: ExitStack) -> Accounts:
+    """The devices' accounts for this run, in a ledger that `stack` closes.
+
+    Raises LedgerError if the file is no ledger of these devices with these caps, and PopulationError if a run that was
+    not begun yet finds too few devices with budget.
+    """
+    ledger: Ledger = SimulatedLedger(devices=len(device_ids), budget=job.caps.budget)
+    if job.ledger is not None:
+        path = Path(job.ledger).expanduser()
+        ledger = stack.enter_context(closing(PopulationLedger(path, device_ids=device_ids, budget=job.caps.budget)))
+    # The simulated owners' decision, as participation.opt_in has it.
+    ledger.opt_in(cohorts.members)
+    accounts = Accounts(
+        ledger=ledger,
+        # The whole digest: two runs of one name in the ledger would share their debits.
+        run=f"{job.name} {hashlib.sha256(config.encode()).hexdigest()}",
+        cost=job.trust.cost,
+        minimum_batch=job.minimum_batch,
+        first_day=job.first_day,
+        repeatable=job.trust.words.seeded,
+    )
+    if isinstance(ledger, PopulationLedger) and not ledger.has_polls_of(accounts.run):
+        accounts.check(cohorts.answering, job.rules.mechanism(job.candidates + 1))
+    return accounts
+
+
+def _book_complete_rounds(folder: RunFolder, rules: Rules, fleet: SimulatedFleet) -> None:
+    """Make sure that the ledger has every complete round: one in memory is made anew when a run is continued.
+
+    Raises StoreError if a ledger file has not, and has no room for it either.
+    """
+    for number in range(folder.completed_rounds()):
+        slate = compact(np.load(folder.round(number) / "embeddings.npy", allow_pickle=False))
+        paid = fleet.book(slate, rules.mechanism(len(slate) + 1), number)
+        reports = folder.read_json(f"rounds/{number:03d}/round.json")["reports"]
+        if paid != reports:
+            raise StoreError(
+                f"{folder.path} has {reports} reports of round {number}, but its ledger has debits for {paid}; give "
+                "the ledger that the run was begun with"
+            )
 
 
 def _world(
@@ -132,6 +198,7 @@ def _world(
     ownership: Ownership,
     cohorts: Cohorts,
     watch: ReportLog | None,
+    accounts: Accounts,
     embeddings: np.ndarray,
     sample: np.ndarray,
     labels: tuple[str, ...] | None,
@@ -141,7 +208,13 @@ def _world(
         embeddings=embeddings, offsets=ownership.offsets, device_ids=ownership.device_ids, unit=ownership.unit
     )
     fleet = SimulatedFleet(
-        population=population, cohorts=cohorts, rule=job.answer, seed=job.seed, workers=job.workers, watch=watch
+        population=population,
+        cohorts=cohorts,
+        rule=job.answer,
+        seed=job.seed,
+        workers=job.workers,
+        watch=watch,
+        accounts=accounts,
     )
     oracle = Oracle(
         fleet=fleet,
@@ -155,7 +228,14 @@ def _world(
 
 
 def _play(
-    job: Job, rules: Rules, world: Prepared, folder: RunFolder, timings: Timings, console: Console, arm: str | None
+    job: Job,
+    rules: Rules,
+    world: Prepared,
+    folder: RunFolder,
+    timings: Timings,
+    console: Console,
+    arm: str | None,
+    after_round: Callable[[], None],
 ) -> Corpus:
     """All rounds of one arm (None: the run itself); returns the corpus that the last round left."""
     title = arm or "run"
@@ -164,18 +244,22 @@ def _play(
     state = RoundState(number=done, corpus=_corpus_of(job, rules, folder, done, timings, console, title))
     if done:
         log.info("%s: %d of %d rounds were complete; continuing", title, done, job.rounds)
+    stages = Stages(timings, console, title)
+    fleet = StagedFleet(fleet=world.fleet, stages=stages)
+    staged = replace(rules, generator=StagedGenerator(generator=rules.generator, stages=stages))
     while state.number < job.rounds:
         number = state.number
-        with timings.measure(number, f"{title}: round"), bar(console, f"{title}, round {number}: varying") as advance:
-            following, record = play_round(state, rules, world.fleet, job.seed, advance)
-        with timings.measure(number, f"{title}: evaluate"):
+        with stages.of(number):
+            advance = stages.enter("encode slate", "encoding")
+            following, record = play_round(state, staged, fleet, job.seed, advance)
+            stages.enter("evaluate", "evaluating")
             writer.write(state, record, following)
         log.info("%s: round %d complete", title, number)
-        if arm is None:
-            write_page(folder.path)
+        after_round()
         print_rounds(console, folder, job, title, since=number)
         state = following
-    with timings.measure(job.rounds, f"{title}: evaluate"):
+    with stages.of(job.rounds):
+        stages.enter("evaluate", "evaluating")
         writer.write_final(state.corpus, slate_of(rules.encoder, state.corpus)[0], job.rounds)
     print_rounds(console, folder, job, title, since=None)
     return state.corpus

@@ -1,6 +1,6 @@
 """The privacy statement of a run: privacy.json for programs, privacy.md for a reviewer. No number in it is typed.
 
-    write_statement(folder, job, rules, fleet, config)     # before the first poll; again, with equal bytes, on resume
+    write_statement(folder, job, rules, fleet, config)     # before the first poll, and again after each
     folder.read_json("privacy.json")["spent"]              # {"run": 4.0, "delta": 0.0, ...}
 
 It answers what NIST SP 800-226 (2025), 'Guidelines for evaluating differential privacy guarantees', has a reviewer ask:
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,10 +24,10 @@ from aggregate.trust import NEIGHBOURS, CentralBaseline, Claim, LocalTrust, Shuf
 from device_poll.fleet import SimulatedFleet
 from device_poll.population import DeviceUnit
 from experiments.job import Job
-from experiments.provenance import PROTECTED
+from experiments.provenance import PROTECTED, kept
 from experiments.statement_page import render, rounded_up
 from experiments.store import RunFolder
-from privacy.budget import micro_epsilon
+from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
 from privacy.units import Schedule, Unit
 
@@ -34,8 +35,12 @@ AUDIT = "audit.json"
 
 
 def write_statement(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFleet, config: str) -> None:
-    """Write privacy.json and privacy.md. `config` is the text of the run's configuration."""
-    statement = build_statement(job, rules, fleet, config)
+    """Write privacy.json and privacy.md. `config` is the text of the run's configuration.
+
+    Complete rounds count with the reports that came, so that after a poll the statement is about what happened.
+    """
+    played = [folder.read_json(f"rounds/{number:03d}/round.json") for number in range(folder.completed_rounds())]
+    statement = build_statement(job, rules, fleet, config, played)
     if (folder.path / AUDIT).exists():
         statement["audit"] = folder.read_json(AUDIT)
     _write(folder, statement)
@@ -54,11 +59,16 @@ def _write(folder: RunFolder, statement: dict[str, Any]) -> None:
     folder.write_text("privacy.md", render(folder.read_json("privacy.json")))
 
 
-def build_statement(job: Job, rules: Rules, fleet: SimulatedFleet, config: str) -> dict[str, Any]:
-    """The statement as plain values. Raises ValueError if a device was to report more often than the caps allow."""
+def build_statement(
+    job: Job, rules: Rules, fleet: SimulatedFleet, config: str, played: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The statement as plain values; `played` are the complete rounds' round.json.
+
+    Raises ValueError if a device was to report more often than the caps allow.
+    """
     trust, cohorts, unit = rules.trust, fleet.cohorts, fleet.population.unit
     mechanism = rules.mechanism(job.candidates + 1)
-    answering = [len(cohort) for cohort in cohorts.answering]
+    answering = [round["reports"] for round in played] + _to_come(job, fleet)[len(played) :]
     smallest = min(answering)
     claim = trust.claim(mechanism, smallest)
     # Counted from the cohorts, not believed: parallel composition rests on it.
@@ -80,6 +90,7 @@ def build_statement(job: Job, rules: Rules, fleet: SimulatedFleet, config: str) 
         "mechanism": dict(trust.parameters(mechanism)),
         "spent": _spent(mechanism, claim, schedule),
         "caps": {"lifetime": job.caps.lifetime, "daily": job.caps.daily},
+        "ledger": _ledger(job, trust, mechanism, played),
         "central": None if trust.name == LocalTrust.name else _central(trust, claim),
         "trust_models": _trust_models(job, trust, smallest),
         "composition": {"rounds": job.rounds, "rounds_per_device": per_device, "reports_per_round": answering},
@@ -104,6 +115,31 @@ def build_statement(job: Job, rules: Rules, fleet: SimulatedFleet, config: str) 
         "audit": None,
     }
     return statement | {"headline": _headline(statement), "summary": _summary(statement), "facts": _facts(statement)}
+
+
+def _to_come(job: Job, fleet: SimulatedFleet) -> list[int]:
+    """The fewest reports that a round can have which is still to be polled."""
+    # In a ledger of their own all reachable devices can pay (Job checks the caps). In a shared one nobody knows before
+    # the poll, so until then nothing is claimed that a minimum batch would not keep.
+    return [len(cohort) if job.ledger is None else job.minimum_batch for cohort in fleet.cohorts.answering]
+
+
+def _ledger(job: Job, trust: Trust, mechanism: Mechanism, played: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was debited, as far as it may be known: counts of reports, and one maximum that the caps bound anyway.
+
+    How many devices stayed silent for lack of budget, and how many other use cases charged, says who took part in
+    those; it is on the devices' side (oracle/).
+    """
+    return {
+        "kept": kept(job),
+        "shared_with_other_runs": job.ledger is not None,
+        "caps": asdict(job.caps),
+        "first_day": job.first_day,
+        "cost_of_a_report": micro_epsilon(trust.cost(mechanism)) / MICRO,
+        "polls_paid": len(played),
+        "devices_charged": sum(round["reports"] for round in played),
+        "largest_lifetime_spent": max((round["largest_lifetime_spent"] for round in played), default=None),
+    }
 
 
 def _spent(mechanism: Mechanism, claim: Claim, schedule: Schedule) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ Made from privacy.json alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
@@ -19,20 +19,25 @@ def rounded_up(value: float, digits: int = 4) -> str:
 
 
 def render(statement: dict[str, Any]) -> str:
-    """The page. Raises KeyError for what is no statement of this version."""
-    sections = (
-        ("In one paragraph", [statement["summary"]]),
-        ("What one device spends", _spent(statement)),
-        ("Under each trust model", _models(statement)),
-        ("Unit of privacy", _unit(statement)),
-        ("Who is trusted with what", _trust(statement)),
-        ("Contribution, thresholds, sampling", _bounds(statement)),
-        ("Composition", _composition(statement)),
-        ("Randomness and known side channels", _side_channels(statement)),
-        ("What is released, what is not, what is kept", _released(statement)),
-        ("Measured from below", _audit(statement)),
-        ("Which run this is", _run(statement)),
-    )
+    """The page. Raises KeyError for what is no statement of this version.
+
+    A statement may bring `sections`, lines by title, which stand instead of those of the main job.
+    """
+    made: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+        "In one paragraph": lambda statement: [statement["summary"]],
+        "What one device spends": _spent,
+        "Under each trust model": _models,
+        "Unit of privacy": _unit,
+        "Who is trusted with what": _trust,
+        "Contribution, thresholds, sampling": _bounds,
+        "Composition": _composition,
+        "Randomness and known side channels": _side_channels,
+        "What is released, what is not, what is kept": _released,
+        "Measured from below": _audit,
+        "Which run this is": _run,
+    }
+    own = statement.get("sections", {})
+    sections = [(name, own[name] if name in own else lines(statement)) for name, lines in made.items()]
     title = "# Privacy statement" + (" (baseline, not for release)" if statement["trust"]["baseline"] else "")
     return title + "\n" + "".join(f"\n## {name}\n\n" + "\n".join(lines) + "\n" for name, lines in sections)
 
@@ -59,12 +64,29 @@ def _spent(statement: dict[str, Any]) -> list[str]:
         if spent["report"] is not None
         else "One report alone is not protected at all: the numbers hold under the trust model only. ",
     ]
-    told[-1] += (
-        "A cap is checked against the plan of this run before it starts; spending over several runs and use cases "
-        "adds up, "
-        "and is counted only where a ledger (privacy/ledger.py) is kept for the devices."
-    )
-    return _table(["of one device", "epsilon", "delta"], rows) + told
+    return [*_table(["of one device", "epsilon", "delta"], rows), *told, "", *_ledger(statement)]
+
+
+def _ledger(statement: dict[str, Any]) -> list[str]:
+    ledger, polls = statement["ledger"], statement["composition"]
+    lines = [
+        f"- Debited in a ledger on the devices' side, {ledger['cost_of_a_report']:g} for a report, before the "
+        "report is made. A device that would pass a cap stays silent, and the server is not told why: it sees how many "
+        "reports it has. A poll is sent only after a minimum batch has reserved what it costs; one that is called off "
+        "costs nobody anything.",
+        f"- Round 0 is on day {ledger['first_day']}, each further round a day later.",
+        "- The ledger is a file that all runs and use cases over these devices debit, so spending adds up in it."
+        if ledger["shared_with_other_runs"]
+        else "- The ledger was made for this run and is gone with it: what other runs cost the same devices is not in "
+        "it, and adds up.",
+    ]
+    if ledger["polls_paid"]:
+        lines.append(
+            f"- After {ledger['polls_paid']} of {polls['rounds']} polls: {ledger['devices_charged']} devices charged "
+            "by this run; the most that any one device has spent over everything in the ledger is "
+            f"{rounded_up(ledger['largest_lifetime_spent'])}."
+        )
+    return lines
 
 
 def _models(statement: dict[str, Any]) -> list[str]:
@@ -147,6 +169,7 @@ def _bounds(statement: dict[str, Any]) -> list[str]:
 
 def _composition(statement: dict[str, Any]) -> list[str]:
     over = statement["composition"]
+    to_come = over["rounds"] - statement["ledger"]["polls_paid"]
     lines = [
         f"{over['rounds']} rounds ask disjoint cohorts, drawn without looking at any data; counted over the cohorts, "
         "a device "
@@ -155,7 +178,8 @@ def _composition(statement: dict[str, Any]) -> list[str]:
         "after it depend on it only through what its own round released: parallel composition and post-processing. So "
         "the run costs a device what its round costs, and the run's epsilon is that of its smallest round.",
         "",
-        f"Reports by round: {', '.join(str(n) for n in over['reports_per_round'])}.",
+        f"Reports by round: {', '.join(str(n) for n in over['reports_per_round'])}"
+        + (f"; expected of the last {to_come}, which are still to be polled." if to_come else "."),
     ]
     if statement["arms"]:
         lines += [

@@ -13,16 +13,23 @@ Records, one a report (k = rows, m = columns):
     HCMS  row, coordinate, sign:                                                     686,28635,-1
     SFP   position; CMS record of the piece; CMS record of the word:                 3;17,08...20;901,40...00
 
+Every other mechanism has its own name as algorithm, its own parameters, and as a record the numbers of its report with
+commas between them; a report of bytes (unary encodings) as two hexadecimal digits a byte:
+
+    randomized_response   the symbol; with a null, domain_size stands for 'no match':   17
+    subset_selection      the values of the subset, in increasing order:                3,17,40
+    unary encodings       value 8 i + j is bit j of byte i, least significant first:    0010...04
+
 The shape, CMS and HCMS records follow logs seen in public; which bit of the first digit is column 0 is not known from
-them (here: the highest), and the SFP record is this project's own. The log holds what left the device and nothing else.
-It does not hold the hash seed, so reading it back takes the mechanism.
+them (here: the highest), and the other records are this project's own. The log holds what left the device and nothing
+else. It does not hold the hash seed, so reading it back takes the mechanism.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,27 +39,31 @@ from numpy.typing import NDArray
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.fragment_puzzle import SequenceFragmentPuzzle
 from privacy.hadamard_sketch import HadamardCountMeanSketch
-from privacy.mechanism import Reports
+from privacy.mechanism import Mechanism, Reports
 
 VERSION = 21
 
-LoggedMechanism = CountMeanSketch | HadamardCountMeanSketch | SequenceFragmentPuzzle
+Sketch = CountMeanSketch | HadamardCountMeanSketch | SequenceFragmentPuzzle
+LoggedMechanism = Sketch | Mechanism
 
 _NUMBER = "(0|[1-9][0-9]{0,8})"
 _CMS_RECORD = re.compile(rf"{_NUMBER},([0-9a-fA-F]+)")
 _HCMS_RECORD = re.compile(rf"{_NUMBER},{_NUMBER},(-?1)")
 _SFP_RECORD = re.compile(rf"{_NUMBER};([^;]+);([^;]+)")
+_WIDE_NUMBER = re.compile("0|[1-9][0-9]{0,19}")
+_BYTES = re.compile("(?:[0-9a-f]{2})+")
 
 
 @dataclass(frozen=True)
 class LogSegment:
-    """The reports of one use case: `key` names it, `epsilon`, `k` (rows) and `m` (columns) are its parameters."""
+    """The reports of one use case, which `key` names.
+
+    `parameters` of CMS, HCMS and SFP are epsilon, k (rows) and m (columns); of other mechanisms all that they have.
+    """
 
     algorithm: str
     key: str
-    epsilon: int | float
-    k: int
-    m: int
+    parameters: Mapping[str, int | float]
     records: tuple[str, ...]
 
 
@@ -64,7 +75,7 @@ def write_log(segments: Iterable[LogSegment]) -> str:
             {
                 "algorithm": segment.algorithm,
                 "key": segment.key,
-                "parameters": {"epsilon": segment.epsilon, "k": segment.k, "m": segment.m},
+                "parameters": dict(segment.parameters),
                 "records": list(segment.records),
             }
             for segment in segments
@@ -92,9 +103,7 @@ def segment_of(mechanism: LoggedMechanism, reports: Reports, *, key: str) -> Log
     return LogSegment(
         algorithm=_algorithm(mechanism),
         key=key,
-        epsilon=mechanism.epsilon,
-        k=int(mechanism.rows),
-        m=int(mechanism.columns),
+        parameters=_parameters(mechanism),
         records=tuple(_records(mechanism, reports)),
     )
 
@@ -104,17 +113,25 @@ def reports_of(segment: LogSegment, mechanism: LoggedMechanism) -> Reports:
 
     Raises ValueError if the segment's algorithm or parameters are not the mechanism's, or for a malformed record.
     """
-    logged = (segment.algorithm, segment.epsilon, segment.k, segment.m)
-    own = (_algorithm(mechanism), mechanism.epsilon, mechanism.rows, mechanism.columns)
+    logged = (segment.algorithm, dict(segment.parameters))
+    own = (_algorithm(mechanism), _parameters(mechanism))
     if logged != own:
-        raise ValueError(f"the segment holds (algorithm, epsilon, k, m) = {logged}; the mechanism is {own}")
+        raise ValueError(f"the segment holds (algorithm, parameters) = {logged}; the mechanism is {own}")
     return _reports(mechanism, segment.records)
 
 
 def _algorithm(mechanism: LoggedMechanism) -> str:
     if isinstance(mechanism, CountMeanSketch):
         return "CMS"
-    return "HCMS" if isinstance(mechanism, HadamardCountMeanSketch) else "SFP"
+    if isinstance(mechanism, HadamardCountMeanSketch):
+        return "HCMS"
+    return "SFP" if isinstance(mechanism, SequenceFragmentPuzzle) else mechanism.name
+
+
+def _parameters(mechanism: LoggedMechanism) -> dict[str, int | float]:
+    if isinstance(mechanism, Sketch):
+        return {"epsilon": mechanism.epsilon, "k": int(mechanism.rows), "m": int(mechanism.columns)}
+    return {key: value for key, value in mechanism.parameters.items() if not isinstance(value, str)}
 
 
 def _records(mechanism: LoggedMechanism, reports: Reports) -> list[str]:
@@ -124,6 +141,8 @@ def _records(mechanism: LoggedMechanism, reports: Reports) -> list[str]:
     if isinstance(mechanism, HadamardCountMeanSketch):
         columns = (part.tolist() for part in mechanism.decode(reports))
         return [f"{row},{coordinate},{sign}" for row, coordinate, sign in zip(*columns, strict=True)]
+    if not isinstance(mechanism, SequenceFragmentPuzzle):
+        return _plain_records(reports)
     positions, pieces, words = mechanism.split(reports)
     parts = (positions.tolist(), _records(mechanism.fragment_sketch, pieces), _records(mechanism.word_sketch, words))
     return [f"{position};{piece};{word}" for position, piece, word in zip(*parts, strict=True)]
@@ -143,6 +162,8 @@ def _reports(mechanism: LoggedMechanism, records: Sequence[str]) -> Reports:
         numbers = [[int(x) for x in f] for f in _fields(records, _HCMS_RECORD, "row,coordinate,1 or -1")]
         rows, coordinates, signs = np.array(numbers, dtype=np.int64).reshape(len(numbers), 3).T
         return mechanism.encode(rows, coordinates, signs)
+    if not isinstance(mechanism, SequenceFragmentPuzzle):
+        return _plain_reports(mechanism, records)
     fields = _fields(records, _SFP_RECORD, "position;piece;word")
     reports = np.concatenate(
         [
@@ -153,6 +174,40 @@ def _reports(mechanism: LoggedMechanism, records: Sequence[str]) -> Reports:
         axis=1,
     )
     mechanism.split(reports)
+    return reports
+
+
+def _plain_records(reports: Reports) -> list[str]:
+    """The numbers of each report, or its bytes in hexadecimal digits."""
+    if reports.dtype == np.uint8 and reports.ndim == 2:
+        return [bytes(row).hex() for row in reports]
+    if reports.ndim == 1 and reports.dtype.names is None:
+        return [str(report) for report in reports.tolist()]
+    return [",".join(str(number) for number in row) for row in reports.tolist()]
+
+
+def _plain_reports(mechanism: Mechanism, records: Sequence[str]) -> Reports:
+    # A mechanism says what its reports look like by making none, and refuses what is none of them when it tallies.
+    form = mechanism.privatize(np.zeros(0, dtype=np.int64), np.random.default_rng(0))
+    width = len(form.dtype.names or ()) or (form.shape[1] if form.ndim == 2 else 1)
+    in_bytes = form.dtype == np.uint8 and form.ndim == 2
+    rows = []
+    for i, record in enumerate(records):
+        numbers = record.split(",")
+        if in_bytes and _BYTES.fullmatch(record):
+            rows.append(tuple(bytes.fromhex(record)))
+        elif not in_bytes and all(_WIDE_NUMBER.fullmatch(number) for number in numbers):
+            rows.append(tuple(int(number) for number in numbers))
+        if len(rows) <= i or len(rows[i]) != width:
+            raise ValueError(f"record {i} is not {width} {'bytes in hexadecimal digits' if in_bytes else 'numbers'}")
+    try:
+        if form.dtype.names:
+            reports = np.array(rows, dtype=form.dtype)
+        else:
+            reports = np.array(rows, dtype=form.dtype).reshape(len(rows), *form.shape[1:])
+    except OverflowError:
+        raise ValueError(f"a record has a number that {form.dtype} cannot hold") from None
+    mechanism.tally(reports)
     return reports
 
 
@@ -172,16 +227,16 @@ def _reversed_bits(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _segment(entry: Any, where: str) -> LogSegment:
     _expect_keys(entry, where, {"algorithm", "key", "parameters", "records"})
     parameters, records = entry["parameters"], entry["records"]
-    _expect_keys(parameters, f"the parameters of {where}", {"epsilon", "k", "m"})
-    kinds = {"epsilon": (int, float), "k": (int,), "m": (int,)}
-    for name, kind in kinds.items():
-        if isinstance(parameters[name], bool) or not isinstance(parameters[name], kind):
-            raise ValueError(f"{where} has {name} {parameters[name]!r}; expected a number")
+    if not isinstance(parameters, dict) or "epsilon" not in parameters:
+        raise ValueError(f"the parameters of {where} have no epsilon; expected numbers by name")
+    for name, value in parameters.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{where} has {name} {value!r}; expected a number")
     if not all(isinstance(x, str) for x in (entry["algorithm"], entry["key"])):
         raise ValueError(f"{where} has an algorithm or key that is no string")
     if not isinstance(records, list) or not all(isinstance(record, str) for record in records):
         raise ValueError(f"{where} has records that are no list of strings")
-    return LogSegment(entry["algorithm"], entry["key"], **parameters, records=tuple(records))
+    return LogSegment(entry["algorithm"], entry["key"], parameters, records=tuple(records))
 
 
 def _expect_keys(value: Any, where: str, keys: set[str]) -> None:

@@ -33,11 +33,15 @@ class Generation:
 
 
 class Generator(Protocol):
-    """Writes texts. All randomness comes from the `stream` it is given; the same stream gives the same texts."""
+    """Writes texts. All randomness of its own comes from the `stream` it is given; see `reproducible`."""
 
     @property
     def name(self) -> str:
         """Which model and settings write, for lineage and cards."""
+
+    @property
+    def reproducible(self) -> str | None:
+        """None if the same stream gives the same texts; otherwise one sentence why it need not."""
 
     def check(self) -> None:
         """Raise GenerationError now if the weights or packages are missing, before any other work starts."""

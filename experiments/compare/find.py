@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.compare.files import CompareError
+from experiments.compare.sweeps import is_sweep, read_sweep
 
 _DEPTH = 5  # a sweep is runs/NAME/OVERRIDES/...; deeper would mean to walk over somebody's home
 
@@ -40,11 +41,11 @@ def find_runs(arguments: Sequence[str]) -> Found:
         named = _places(argument)
         if not named:
             left_out[argument] = "not a run folder (it has no config.yaml and run.json), and holds none"
-        for folder in named:
-            if has_complete_round(folder):
+        for folder, why in named:
+            if why is None and has_complete_round(folder):
                 folders.setdefault(folder.resolve(), folder)
             else:
-                left_out[str(folder)] = "no complete round yet"
+                left_out[str(folder)] = why or "no complete round yet"
     lines = tuple(f"{path}: {why}" for path, why in left_out.items())
     if not folders:
         more = f", and {len(lines) - 1} more like it" if len(lines) > 1 else ""
@@ -62,7 +63,11 @@ def has_complete_round(folder: Path) -> bool:
     return (folder / "rounds" / "000" / "round.json").is_file()
 
 
-def _places(argument: str) -> list[Path]:
+# A run folder; or what should be one, and why it is none.
+_Place = tuple[Path, str | None]
+
+
+def _places(argument: str) -> list[_Place]:
     """Run folders behind one argument, finished or not."""
     path = Path(argument).expanduser()
     if argument and path.exists():
@@ -70,17 +75,24 @@ def _places(argument: str) -> list[Path]:
     if not glob.has_magic(argument):
         raise CompareError(f"{argument!r} does not exist; expected a run folder, a sweep folder or a glob of them")
     matches = sorted((Path(match) for match in glob.glob(str(path), recursive=True)), key=natural)  # noqa: PTH207
-    inside = [folder for match in matches for folder in _walk(match, _DEPTH)]
+    inside = [place for match in matches for place in _walk(match, _DEPTH)]
     if not inside:
         what = f"{len(matches)} paths, but no run folder" if matches else "nothing"
         raise CompareError(f"the glob {argument} matches {what}; expected run folders or sweep folders")
     return inside
 
 
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """Run folders in `folder`, itself included. What lies inside a run (arms, for instance) is part of it."""
+def _walk(folder: Path, depth: int) -> Iterator[_Place]:
+    """Run folders in `folder`, itself included. What lies inside a run (arms, for instance) is part of it.
+
+    A sweep folder stands for the runs that it lists, which lie elsewhere.
+    """
     if is_run(folder):
-        yield folder
+        yield folder, None
+    elif is_sweep(folder):
+        for member in read_sweep(folder).members:
+            there = member.folder is not None and has_complete_round(member.folder)
+            yield member.folder or folder / member.label, None if there else member.absence
     elif depth and folder.is_dir():
         try:
             inside = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]

@@ -52,14 +52,14 @@ def write_page(folder: Path, *, metric: str | None = None) -> Path:
 TIMINGS_LINE = '<script type="application/json" id="timings">'
 
 
-def write_comparison(groups: Sequence[Group], to: Path, *, metric: str | None = None) -> None:
-    """Write the page that compares these groups to the file `to`.
+def write_comparison(groups: Sequence[Group], to: Path, *, metric: str | None = None, twin: str | None = None) -> None:
+    """Write the page that compares these groups to the file `to`; `twin` as in `render`.
 
     Raises CompareError for damaged run folders, a metric that none has, or a file that cannot be written.
     """
     check_target(to)
     scratch = to.with_name(f".writing-{to.name}")
-    page = render(groups, metric, live=False)
+    page = render(groups, metric, live=False, twin=twin)
     try:
         scratch.write_text(page, encoding="utf-8")
         scratch.replace(to)

@@ -1,19 +1,27 @@
-"""The simulated fleet and the report log of one device."""
+"""The simulated fleet, its devices' accounts, and the report log of one device."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from device_poll.accounts import Accounts, PopulationLedger
 from device_poll.answering import AnswerRule
 from device_poll.cohorts import Participation, draw_cohorts
 from device_poll.fleet import BLOCK, SimulatedFleet
 from device_poll.population import DeviceUnit, Population, PopulationError
 from device_poll.report_log import ReportLog
-from embed.compact import compact
+from embed.compact import CompactEmbeddings, compact
+from privacy import ledger_stores
+from privacy.budget import MICRO, Budget, DebitState, LedgerError, Token
+from privacy.ledger import Ledger
+from privacy.ledger_stores import SimulatedLedger, SQLiteLedger
 from privacy.mechanism import Mechanism, ReportBatch
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
@@ -143,3 +151,208 @@ def test_watching_an_unknown_device_names_no_device() -> None:
     with pytest.raises(PopulationError, match="not among the 2 devices") as caught:
         ReportLog.of("dora", ("anna", "bert"))
     assert not any(name in str(caught.value) for name in ("anna", "bert", "dora"))
+
+
+# The accounts of the devices, with a ledger in memory and in a file. RR and OUE cost 2 of 4 in a day, 6 in a life.
+CAPS = Budget.of(lifetime=6.0, daily=4.0)
+LEAST = 1000
+
+
+@pytest.fixture(params=["memory", "file"])
+def ledger(request, tmp_path, monkeypatch, fleet: SimulatedFleet) -> Iterator[Ledger]:
+    # Speed only: what a process wrote outlives its SIGKILL in the system's cache.
+    monkeypatch.setattr(ledger_stores, "_PRAGMAS", (*ledger_stores._PRAGMAS, "synchronous = OFF"))
+    with contextlib.ExitStack() as stack:
+        if request.param == "memory":
+            ledger: Ledger = SimulatedLedger(devices=DEVICES, budget=CAPS)
+        else:
+            ids = fleet.population.device_ids
+            file = PopulationLedger(tmp_path / "ledger.db", device_ids=ids, budget=CAPS)
+            ledger = stack.enter_context(contextlib.closing(file))
+        ledger.opt_in(fleet.cohorts.members)
+        yield ledger
+        ledger.verify()
+
+
+def paying(fleet: SimulatedFleet, ledger: Ledger, run: str = "mail 1", **changes: object) -> SimulatedFleet:
+    accounts = Accounts(ledger=ledger, run=run, cost=lambda mechanism: mechanism.epsilon, minimum_batch=LEAST)
+    return dataclasses.replace(fleet, accounts=dataclasses.replace(accounts, **changes))
+
+
+def exhaust(ledger: Ledger, devices: np.ndarray) -> None:
+    """Another use case takes all that these devices have."""
+    for day in range(100, 102):
+        token = Token(use_case="other", round=0, day=day)
+        ledger.debit(token, devices, 3 * MICRO)
+        assert ledger.send(token, devices).all()
+
+
+def same_reports(one: list[ReportBatch], other: list[ReportBatch]) -> bool:
+    return all(
+        np.array_equal(a.senders, b.senders) and np.array_equal(a.reports, b.reports)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("mechanism", [RR, OUE], ids=lambda m: m.name)
+def test_devices_without_budget_are_silent_and_change_nobody_elses_report(fleet, ledger, mechanism) -> None:
+    cohort = fleet.cohorts.answering[0]
+    poor = cohort[BLOCK - 3 : 2 * BLOCK]  # three in the first block and the whole of the second
+    exhaust(ledger, poor)
+    free, paid = polled(fleet, mechanism), polled(paying(fleet, ledger), mechanism)
+    assert [len(batch.senders) for batch in paid] == [BLOCK - 3, 0, 100]
+    for before, after in zip(free, paid, strict=True):
+        rich = ~np.isin(before.senders, poor)
+        np.testing.assert_array_equal(after.senders, before.senders[rich])
+        np.testing.assert_array_equal(after.reports, before.reports[rich])
+    np.testing.assert_array_equal(ledger.spent(poor), 6 * MICRO)
+    np.testing.assert_array_equal(ledger.spent(np.setdiff1d(cohort, poor)), 2 * MICRO)
+    assert not ledger.spent(fleet.cohorts.answering[1]).any()
+
+
+def test_the_truth_is_that_of_the_devices_that_answered(fleet, ledger) -> None:
+    cohort = fleet.cohorts.answering[0]
+    exhaust(ledger, cohort[::3])
+    payer, plain = paying(fleet, ledger, cost=lambda _: 2.0), NoPrivacy(domain_size=CANDIDATES + 1)
+    sent = np.concatenate([batch.reports for batch in polled(payer, plain)])
+    np.testing.assert_array_equal(payer.true_answers(SLATE, 0).values, sent)
+    assert payer.answered(SLATE, 0).sum() == len(sent) == len(cohort) - len(cohort[::3])
+    assert len(fleet.true_answers(SLATE, 0).values) == len(cohort), "without accounts: all"
+    assert len(payer.true_answers(SLATE, 1).values) == 0, "not polled yet"
+
+
+def test_every_debit_is_marked_as_sent_before_the_first_report_exists(fleet, ledger) -> None:
+    payer, seen = paying(fleet, ledger), []
+
+    class Watching(RandomizedResponse):
+        def privatize(self, values, rng):
+            seen.append((payer.answered(SLATE, 0).sum(), ledger.spent(fleet.cohorts.answering[0]).min()))
+            return super().privatize(values, rng)
+
+    # One worker, so that the file is read where it was opened: in the thread that polls.
+    class Here:
+        def __init__(self, max_workers: int) -> None: ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args: object) -> None: ...
+        def map(self, work, blocks):
+            return map(work, blocks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("device_poll.fleet.ThreadPoolExecutor", Here)
+        polled(payer, Watching(epsilon=2.0, domain_size=CANDIDATES + 1))
+    assert seen == [(len(fleet.cohorts.answering[0]), 2 * MICRO)] * 3
+
+
+def test_too_few_with_budget_call_the_poll_off_and_cost_nobody_anything(fleet, ledger) -> None:
+    cohort = fleet.cohorts.answering[0]
+    exhaust(ledger, cohort[LEAST - 1 :])
+    payer, before = paying(fleet, ledger), ledger.spent(np.arange(DEVICES))
+    batches = payer.poll("mail", SLATE, RR, 0)
+    said = rf"round 0 has {LEAST - 1} devices that can report, fewer than minimum_batch={LEAST}; .* a report costs 2 "
+    for _ in range(2):  # a poll that was called off stays so
+        with pytest.raises(PopulationError, match=said) as caught:
+            next(batches)
+        said, batches = said.replace(str(LEAST - 1), "0"), payer.poll("mail", SLATE, RR, 0)
+        assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(ledger.spent(np.arange(DEVICES)), before)
+    token = payer._token(payer.accounts, SLATE, 0)
+    assert set(ledger.states(token, cohort[: LEAST - 1]).tolist()) == {DebitState.REFUNDED}
+    # One device more, and the poll is held.
+    other = paying(fleet, ledger, run="mail 2", minimum_batch=LEAST - 1)
+    assert sum(len(batch.senders) for batch in polled(other, RR)) == LEAST - 1
+
+
+def test_a_poll_that_is_played_again_sends_the_same_reports_and_debits_nobody_twice(fleet, ledger) -> None:
+    cohort, payer = fleet.cohorts.answering[0], paying(fleet, ledger)
+    rival = Token(use_case="other", round=0, day=0)
+    assert ledger.debit(rival, cohort[:50], 3 * MICRO).all()
+    first, spent = polled(payer, OUE), ledger.spent(cohort)
+    assert (spent == 2 * MICRO).sum() == len(cohort) - 50
+    # Budget comes back: who answers was decided when the poll was sent, and stays.
+    assert ledger.cancel(rival) == 50
+    assert same_reports(first, polled(payer, OUE))
+    assert ledger.spent(cohort).sum() == 2 * MICRO * (len(cohort) - 50)
+    # Killed while reserved: who was not sent yet may still join.
+    reserved = paying(fleet, ledger, run="mail 2", first_day=7)
+    ledger.debit(reserved._token(reserved.accounts, SLATE, 0), cohort[:LEAST], 2 * MICRO)
+    assert sum(len(batch.senders) for batch in polled(reserved, OUE)) == len(cohort)
+    assert (ledger.spent_on(7, cohort) == 2 * MICRO).all()
+
+
+def test_another_run_slate_round_or_mail_is_another_debit(fleet, ledger) -> None:
+    cohort = fleet.cohorts.answering[0]
+    mail = dataclasses.replace(fleet.population, embeddings=unit(DEVICES, 5))
+    others = [
+        (paying(fleet, ledger), SLATE),
+        (paying(fleet, ledger), CompactEmbeddings(SLATE.codes[::-1].copy(), SLATE.scale)),
+        (paying(fleet, ledger, run="mail 2", first_day=1), SLATE),
+    ]
+    for number, (payer, slate) in enumerate(others, start=1):
+        assert list(payer.poll("mail", slate, RR, 0))
+        assert (ledger.spent(cohort) == 2 * number * MICRO).all()
+    with pytest.raises(PopulationError, match="has 0 devices that can report"):  # 8 > 6
+        polled(dataclasses.replace(others[0][0], population=mail), RR)
+    assert not ledger.spent(fleet.cohorts.answering[1]).any()
+
+
+def test_noise_that_does_not_repeat_is_not_drawn_for_nothing_a_second_time(fleet, ledger) -> None:
+    payer = paying(fleet, ledger, repeatable=False)
+    assert polled(payer, RR)
+    with pytest.raises(PopulationError, match="round 0 was polled before, its result was lost, and its noise does not"):
+        polled(payer, RR)
+    assert (ledger.spent(fleet.cohorts.answering[0]) == 2 * MICRO).all()
+
+
+def test_a_ledger_is_told_of_polls_that_are_over(fleet, ledger) -> None:
+    payer, cohorts = paying(fleet, ledger), fleet.cohorts.answering
+    exhaust(ledger, cohorts[0][:7])
+    assert payer.book(SLATE, RR, 0) == payer.book(SLATE, RR, 0) == len(cohorts[0]) - 7
+    assert (ledger.spent(cohorts[0][7:]) == 2 * MICRO).all()
+    assert polled(payer, RR, 1) and payer.book(SLATE, RR, 1) == len(cohorts[1])
+    assert (ledger.spent(cohorts[1]) == 2 * MICRO).all()
+    assert fleet.book(SLATE, RR, 0) == len(cohorts[0]), "without accounts"
+
+
+def test_rounds_are_on_days_that_follow_each_other(fleet, ledger) -> None:
+    payer = paying(fleet, ledger, first_day=40)
+    for number, cohort in enumerate(fleet.cohorts.answering):
+        polled(payer, RR, number)
+        assert (ledger.spent_on(40 + number, cohort) == 2 * MICRO).all()
+    assert ledger.summary().largest_day == 2 * MICRO
+
+
+def test_a_plan_is_checked_before_the_first_poll_without_a_debit(fleet, ledger) -> None:
+    accounts, (first, second) = paying(fleet, ledger).accounts, fleet.cohorts.answering
+    assert accounts is not None
+    accounts.check((first, second), RR)
+    exhaust(ledger, second[LEAST - 1 :])
+    accounts.check((first,), RR)
+    with pytest.raises(PopulationError, match=f"round 1 has {LEAST - 1} devices that can report"):
+        accounts.check((first, second), RR)
+    assert not ledger.spent(first).any()
+
+
+def test_a_ledger_file_belongs_to_one_population(tmp_path: Path) -> None:
+    path, ids = tmp_path / "ledger.db", ("anna", "bert", "carl")
+
+    def opened(ids: tuple[str, ...], path: Path = path) -> contextlib.closing[PopulationLedger]:
+        return contextlib.closing(PopulationLedger(path, device_ids=ids, budget=CAPS))
+
+    with opened(ids) as ledger:
+        ledger.opt_in(np.arange(3))
+        ledger.debit(Token(use_case="mail 1 slate", round=0, day=0), np.arange(3), MICRO)
+        assert ledger.has_polls_of("mail 1") and not ledger.has_polls_of("mail 1 s")
+    with opened(ids) as ledger:
+        assert (ledger.spent(np.arange(3)) == MICRO).all()
+    # Fewer, renamed, in another order, cut elsewhere: device i would be somebody else.
+    for others in (ids[:2], ("anna", "bert", "dora"), ("bert", "anna", "carl"), ("ann", "abert", "carl")):
+        with pytest.raises(LedgerError, match="is the ledger of 3 other devices; got a population of") as caught:
+            opened(others)
+        assert not any(name in str(caught.value) for name in ids)
+    # A ledger with accounts that says nothing about whose they are.
+    with contextlib.closing(SQLiteLedger(tmp_path / "plain.db", devices=3, budget=CAPS)) as plain:
+        plain.opt_in(np.arange(3))
+    with pytest.raises(LedgerError, match="has accounts of unnamed devices"):
+        opened(ids, tmp_path / "plain.db")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import conf
+from experiments.use_cases.which import MAIN
+from experiments.use_cases.which import USE_CASE as USE_CASE_CONFIG
 
 ROOT = Path(str(conf.__file__)).parent
 
@@ -23,7 +25,14 @@ def test_experiment_composes(compose_job, name):
 MISSING = {
     "generator=endpoint": ["generator.writer.base_url=http://localhost:8000/v1", "generator.writer.model=m"],
     "generator=local": ["generator.writer.source.model=/models/m"],
+    "vocabulary=table": ["vocabulary.value=v", "vocabulary.weight=w"],
+    # Parts that go together.
+    "vocabulary=prompts": ["experiment=genmoji_fragments"],
+    "release=fragments": ["experiment=genmoji_fragments"],
+    "frequency_oracle=randomized_response_null": ["experiment=genmoji_fragments"],
+    "frequency_oracle=sequence_fragment_puzzle": ["experiment=new_words"],
 }
+USE_CASE = {"vocabulary", "frequency_oracle", "activity", "release"}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +45,8 @@ MISSING = {
     ),
 )
 def test_option_composes(compose_job, option):
-    compose_job(option, *MISSING.get(option, []))
+    primary = USE_CASE_CONFIG if option.partition("=")[0] in USE_CASE else MAIN
+    compose_job(option, *MISSING.get(option, []), primary=primary)
 
 
 def test_every_writer_has_its_generator():

@@ -33,8 +33,8 @@ def test_run_folder_holds_what_the_design_says(smoke):
     screen = io.StringIO()
     folder = smoke("run", "watch=resident-000007", console=Console(file=screen, width=150))
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "run.json", "metrics.csv", "timings.csv", "seed_corpus.json", "rounds", "oracle", "dataset",
-        "report.html", "privacy.json", "privacy.md",
+        "config.yaml", "run.json", "metrics.csv", "metrics.parquet", "timings.csv", "seed_corpus.json", "rounds", "oracle",
+        "dataset", "report.html", "privacy.json", "privacy.md",
     }  # fmt: skip
     for number in range(3):
         place = folder / "rounds" / f"{number:03d}"
@@ -47,10 +47,18 @@ def test_run_folder_holds_what_the_design_says(smoke):
     public, truth = rows(folder / "metrics.csv"), rows(folder / "oracle" / "metrics.csv")
     assert [row["round"] for row in public] == [row["round"] for row in truth] == ["0", "1", "2", "3"]
     assert {"none_share", "over_threshold", "self_similarity", "bytes_down", "bytes_up", "stderr"} <= set(public[0])
+    assert (public[0]["report_bits"], public[0]["bytes_up"]) == ("41", "6")
     assert {"rank_correlation", "similarity", "recall", "fid_pca16", "vote_mass_kept"} <= set(truth[0])
     assert not set(public[0]) & set(truth[0]) - {"round"}
 
+    stages = ["encode slate", "poll", "tally", "vary", "evaluate"]  # one after the other: they add up to the round
+    timed = [(row["round"], row["stage"]) for row in rows(folder / "timings.csv") if row["stage"].startswith("run: ")]
+    played = [(str(r), f"run: {stage}") for r in range(3) for stage in stages]
+    assert timed == [("0", "run: seed corpus"), *played, ("3", "run: evaluate")]
+
     run = json.loads((folder / "run.json").read_text())
+    assert run["generator_repeats"] == {"repeats": True, "why_not": None}
+    assert run["ledger"] == {"kept": "memory", "first_day": 0}
     assert run["privacy"]["epsilon_per_device"] == 4.0
     assert run["resolution"]["reports_per_round"] == 300
     shown = screen.getvalue()
@@ -58,6 +66,17 @@ def test_run_folder_holds_what_the_design_says(smoke):
     assert "standard error of 4.8 devices" in shown
     assert "mean is 7.5 votes" in shown
     assert str(folder) in shown
+
+
+def test_a_terminal_shows_what_runs_now(smoke):
+    screen = io.StringIO()
+    smoke("run", "rounds=1", "evaluation.sample=20", console=Console(file=screen, width=150, force_terminal=True))
+    shown = [
+        screen.getvalue().find(f"run, round 0: {doing}") for doing in ("encoding", "polling", "counting", "varying")
+    ]
+    assert -1 < shown[0] < shown[1] < shown[2] < shown[3] < screen.getvalue().find("run, round 0: evaluating")
+    assert "900/900" in screen.getvalue(), "devices"
+    assert "28/28" in screen.getvalue(), "texts"
 
 
 def test_estimates_are_near_the_truth_and_the_claimed_errors_are_right(smoke):
@@ -126,7 +145,10 @@ def test_arms_stay_under_oracle_and_change_nothing_else(smoke):
     plain = contents(smoke("plain"))
     folder = smoke("arms", "arms=[no_privacy,random_selection]")
     with_arms = {name: content for name, content in contents(folder).items() if not name.startswith("oracle/arms/")}
-    shows_arms = {"config.yaml", "privacy.json", "privacy.md", "oracle/rounds.png", "report.html", "oracle/report.html"}
+    shows_arms = {
+        "config.yaml", "privacy.json", "privacy.md", "oracle/rounds.png", "report.html", "oracle/report.html",
+        "dataset/README.md",  # names the configuration's digest
+    }  # fmt: skip
     same = set(plain) - shows_arms
     assert {name: with_arms[name] for name in same} == {name: plain[name] for name in same}
     arm = folder / "oracle" / "arms" / "no_privacy" / "rounds" / "000"
@@ -180,7 +202,7 @@ def test_dataset_is_released_without_oracle(smoke):
 
 def test_other_configuration_on_a_run_folder_is_refused(smoke):
     smoke("run")
-    with pytest.raises(StoreError, match=r"another configuration .*was 'epsilon: 4.0'.*now 'epsilon: 2.0'"):
+    with pytest.raises(StoreError, match=r"another configuration \(.*epsilon: 4.0 -> 2.0; "):
         smoke("run", "epsilon=2.0")
 
 
@@ -193,5 +215,5 @@ def test_two_processes_on_one_folder_are_refused(smoke, tmp_path):
 def test_damaged_round_file_is_named(smoke):
     folder = smoke("run")
     (folder / "rounds" / "001" / "metrics.json").write_text("{")
-    with pytest.raises(StoreError, match=r"001/metrics.json cannot be read"):
+    with pytest.raises(StoreError, match=r"001/metrics\.json .*cannot be read"):
         smoke("run")

@@ -24,7 +24,7 @@ MODELS = ["local", "shuffled", "secure_aggregation", "central"]
 
 
 def statement(folder: Path) -> dict:
-    return json.loads((folder / "privacy.json").read_text())
+    return json.loads((getattr(folder, "path", folder) / "privacy.json").read_text())
 
 
 @pytest.fixture
@@ -105,12 +105,41 @@ def test_numbers_come_from_the_population_and_the_configuration(smoke):
     assert one["accuracy"]["reports"] == min(reports)
     assert one["sampling"]["opted_in"] == run["devices"]["opted_in"] < one["sampling"]["devices"] == 1800
     assert one["caps"] == {"lifetime": 6, "daily": None}
+    assert one["ledger"] == {
+        "kept": "memory", "shared_with_other_runs": False, "caps": one["caps"], "first_day": 0, "cost_of_a_report": 4,
+        "polls_paid": 2, "devices_charged": sum(reports), "largest_lifetime_spent": 4,
+    }  # fmt: skip
+    assert f"After 2 of 2 polls: {sum(reports)} devices charged" in page
     assert one["unit"]["is_a_person"] is False and "smaller than a person" in page
     assert one["run"]["seed"] == 3
     assert one["run"]["configuration_sha256"] == hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
     for number in (min(reports), 50, one["sampling"]["opted_in"], one["run"]["configuration_sha256"]):
         assert re.search(rf"\b{number}\b", page), number
     assert "its latest 7 items" in page and "random_selection" in page
+
+
+def test_before_the_last_poll_a_shared_ledger_promises_no_more_than_a_minimum_batch(smoke, tmp_path, monkeypatch):
+    """Who can still pay is not known before a poll; what came is known after it."""
+    told = []
+
+    def telling(folder, *args):
+        write_statement(folder, *args)
+        told.append((statement(folder), (folder.path / "privacy.md").read_text()))
+
+    write_statement = experiments.run.write_statement
+    monkeypatch.setattr(experiments.run, "write_statement", telling)
+    shared = f"ledger={tmp_path / 'ledger.db'}"
+    smoke("run", "rounds=2", "evaluation.sample=20", "trust=secure_aggregation", shared)
+    smoke("own", "rounds=2", "evaluation.sample=20", "trust=secure_aggregation")
+    (before, page), (between, _), (after, last), (own, _), _, (own_after, _) = told
+    assert before["composition"]["reports_per_round"] == [100, 100]  # minimum_batch
+    assert "expected of the last 2, which are still to be polled" in page and "expected of" not in last
+    assert between["composition"]["reports_per_round"] == [450, 100]
+    assert [one["ledger"]["devices_charged"] for one in (before, between, after)] == [0, 450, 900]
+    assert before["ledger"]["largest_lifetime_spent"] is None
+    assert after["composition"] == own["composition"] == own_after["composition"]
+    assert after["composition"]["reports_per_round"] == [450, 450]
+    assert before["central"]["epsilon"] > after["central"]["epsilon"] == own["central"]["epsilon"]
 
 
 class Killed(BaseException):

@@ -10,8 +10,14 @@ import pytest
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.device_log import LogSegment, read_log, reports_of, segment_of, write_log
 from privacy.fragment_puzzle import SequenceFragmentPuzzle
+from privacy.hadamard_response import HadamardResponse
 from privacy.hadamard_sketch import HadamardCountMeanSketch
 from privacy.hashing import hash_strings
+from privacy.local_hashing import LocalHashing
+from privacy.projective_geometry import ProjectiveGeometryResponse
+from privacy.randomized_response import RandomizedResponse
+from privacy.subset_selection import SubsetSelection
+from privacy.unary_encoding import OptimizedUnaryEncoding, SymmetricUnaryEncoding
 from tests.privacy.contract import same_reports, stream
 
 CMS = CountMeanSketch(epsilon=4.0, rows=65536, columns=1024, hash_seed=1)
@@ -67,7 +73,7 @@ def test_the_first_column_is_the_highest_bit_of_the_first_digit():
     bits[0, 0], bits[0, 4] = 0b1, 0b10000  # columns 0 and 36
     segment = segment_of(SMALL_CMS, SMALL_CMS.join(np.array([3]), bits), key="k")
     assert segment.records == ("3,8000000008",)
-    upper = LogSegment("CMS", "k", 8, 7, 37, ("3,80000000F8",))
+    upper = LogSegment("CMS", "k", {"epsilon": 8, "k": 7, "m": 37}, ("3,80000000F8",))
     rows, read = SMALL_CMS.split(reports_of(upper, SMALL_CMS))
     assert rows.tolist() == [3]
     assert read[0].tolist() == [1, 0, 0, 0, 0b11111]
@@ -96,12 +102,12 @@ def test_the_first_column_is_the_highest_bit_of_the_first_digit():
 def test_malformed_records_are_refused(mechanism, record, message):
     empty = segment_of(mechanism, reports_from(mechanism, 0), key="k")
     with pytest.raises(ValueError, match=message):
-        reports_of(LogSegment(empty.algorithm, "k", empty.epsilon, empty.k, empty.m, (record,)), mechanism)
+        reports_of(LogSegment(empty.algorithm, "k", empty.parameters, (record,)), mechanism)
 
 
 def test_a_segment_of_another_mechanism_is_refused():
     segment = segment_of(CMS, reports_from(CMS), key="k")
-    with pytest.raises(ValueError, match=r"holds .*'CMS', 4.0, 65536, 1024.* the mechanism is .*'CMS', 8, 7, 37"):
+    with pytest.raises(ValueError, match=r"holds .*'CMS', .*65536.* the mechanism is .*'CMS', .*'k': 7, 'm': 37"):
         reports_of(segment, SMALL_CMS)
     with pytest.raises(ValueError, match="HCMS"):
         reports_of(segment, HCMS)
@@ -128,6 +134,10 @@ def test_a_segment_of_another_mechanism_is_refused():
             "no string",
         ),
         (
+            '{"version":21,"segments":[{"algorithm":"CMS","key":"k","parameters":{"k":1,"m":2},"records":[]}]}',
+            "have no epsilon",
+        ),
+        (
             '{"version":21,"segments":[{"algorithm":"CMS","key":"k","parameters":{"epsilon":4,"k":1,"m":2},'
             '"records":[1]}]}',
             "no list of strings",
@@ -137,3 +147,47 @@ def test_a_segment_of_another_mechanism_is_refused():
 def test_malformed_logs_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         read_log(text)
+
+
+ORACLES = [
+    RandomizedResponse(epsilon=2.0, domain_size=9),
+    RandomizedResponse(epsilon=2.0, domain_size=9, null=True),
+    OptimizedUnaryEncoding(epsilon=2.0, domain_size=19),
+    SymmetricUnaryEncoding(epsilon=2.0, domain_size=8),
+    SubsetSelection(epsilon=1.0, domain_size=19),
+    LocalHashing(epsilon=2.0, domain_size=19),
+    HadamardResponse(epsilon=2.0, domain_size=19),
+    ProjectiveGeometryResponse(epsilon=2.0, domain_size=19),
+]
+
+
+@pytest.mark.parametrize("mechanism", ORACLES, ids=lambda mechanism: f"{mechanism.name}-{mechanism.parameters}")
+def test_every_frequency_oracle_has_records_that_are_read_back(mechanism):
+    reports = mechanism.privatize(np.arange(40) % 8, stream())
+    segment = segment_of(mechanism, reports, key="health")
+    (read,) = read_log(write_log([segment]))
+    assert read.algorithm == mechanism.name
+    assert read.parameters["domain_size"] == mechanism.domain_size
+    assert same_reports(reports_of(read, mechanism), reports)
+    empty = segment_of(mechanism, reports[:0], key="health")
+    assert same_reports(reports_of(empty, mechanism), reports[:0])
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "record", "message"),
+    [
+        (ORACLES[0], "9", "9"),
+        (ORACLES[0], "1,2", "record 0 is not 1 numbers"),
+        (ORACLES[0], "-1", "record 0 is not 1 numbers"),
+        (ORACLES[0], "99999999999999999999", "that int64 cannot hold"),
+        (ORACLES[2], "00", "record 0 is not 3 bytes"),
+        (ORACLES[2], "00000g", "record 0 is not 3 bytes"),
+        (ORACLES[2], "0000ff", "padding"),
+        (ORACLES[4], "1", "record 0 is not"),
+        (ORACLES[5], "1", "record 0 is not 2 numbers"),
+    ],
+)
+def test_malformed_records_of_oracles_are_refused(mechanism, record, message):
+    empty = segment_of(mechanism, mechanism.privatize(np.zeros(0, dtype=np.int64), stream()), key="k")
+    with pytest.raises(ValueError, match=message):
+        reports_of(LogSegment(empty.algorithm, "k", empty.parameters, (record,)), mechanism)

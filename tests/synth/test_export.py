@@ -1,9 +1,12 @@
-"""The released data set: whole families on one side, weights, readable by the tools it is meant for."""
+"""The released data set: whole families on one side, weights, four formats, readable by the tools it is meant for."""
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +16,8 @@ from hypothesis import strategies as st
 
 import synth.export
 from synth.corpus import Corpus, Example
-from synth.export import Release
+from synth.export import Format, Release
+from synth.prompts import EMAIL
 
 
 def families(sizes: list[int]) -> Corpus:
@@ -26,7 +30,7 @@ def families(sizes: list[int]) -> Corpus:
             attributes={"topic": f"topic {number}"} | ({"tone": "dry"} if number else {}),
             operator="seed",
             round=0,
-            model="tiny",
+            model="/home/somebody/models/tiny.gguf int8",
             prompt="00",
         )
         examples.append(seed)
@@ -48,7 +52,7 @@ def families(sizes: list[int]) -> Corpus:
     return Corpus(tuple(examples)).take(order)
 
 
-def release(corpus: Corpus, test_share: float = 0.3) -> Release:
+def release(corpus: Corpus, test_share: float = 0.3, **more: Any) -> Release:
     weights = np.arange(1, len(corpus) + 1, dtype=np.float64)
     return Release(
         title="town mail",
@@ -57,14 +61,28 @@ def release(corpus: Corpus, test_share: float = 0.3) -> Release:
         test_share=test_share,
         facts={"generator": "tiny", "epsilon of a report": "4"},
         privacy="Every report satisfies pure local differential privacy with epsilon = 4.",
+        form=EMAIL,
+        **more,
     )
 
 
-def save(made: Release, folder: Path) -> Path:
-    for name, content in made.files().items():
+def save(files: dict[str, bytes], folder: Path) -> Path:
+    for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
+
+
+def rows(made: Release, form: Format) -> dict[str, list[dict[str, Any]]]:
+    """Split -> rows, read without the datasets library."""
+    found = {}
+    for name, content in made.files(form).items():
+        split = "test" if "test" in name else "train"
+        if name.endswith(".parquet"):
+            found[split] = pq.read_table(io.BytesIO(content)).to_pylist()
+        elif name.endswith(".jsonl"):
+            found[split] = [json.loads(line) for line in content.decode().splitlines()]
+    return found
 
 
 CORPUS = families([1, 5, 2, 3, 1, 4, 2, 6])
@@ -79,7 +97,7 @@ def test_families_never_straddle_the_split(sizes: list[int], share: float) -> No
     assert not set(roots[test]) & set(roots[~test])
     smallest = min(sizes)
     assert test.sum() <= max(share * len(corpus), smallest)
-    assert test.any() == (len(sizes) > 1 or share == 1)
+    assert test.any() == (share > 0 and (len(sizes) > 1 or share == 1))
     # The ids alone decide, not the order of the corpus.
     turned = synth.export.test_split(Corpus(corpus.examples[::-1]), share)
     np.testing.assert_array_equal(turned[::-1], test)
@@ -96,50 +114,135 @@ def test_the_split_is_near_its_share() -> None:
     assert 0.25 < synth.export.test_split(corpus, 0.3).mean() <= 0.3
 
 
-def test_both_forms_hold_every_example_with_its_weight(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", list(Format))
+def test_no_parent_or_child_straddles_in_any_format(form: Format) -> None:
+    split = rows(release(CORPUS), form)
+    ids, families = ({name: {row[key] for row in split[name]} for name in split} for key in ("id", "family"))
+    assert not ids["train"] & ids["test"] and not families["train"] & families["test"]
+    parents = {example.id: set(example.parents) for example in CORPUS}
+    assert not any(parents[one] & ids["train"] for one in ids["test"])
+    assert not any(parents[one] & ids["test"] for one in ids["train"])
+    assert "" not in families["train"] | families["test"]
+
+
+@pytest.mark.parametrize("form", [Format.HF, Format.JSONL, Format.PARQUET])
+def test_every_form_holds_every_example_with_its_weight(form: Format) -> None:
     made = release(CORPUS)
-    folder = save(made, tmp_path)
     weight = dict(zip(CORPUS.ids, made.weights, strict=True))
-    found: dict[str, float] = {}
-    for split in ("train", "test"):
-        table = pq.read_table(folder / "data" / f"{split}-00000-of-00001.parquet")
-        lines = [json.loads(line) for line in (folder / "jsonl" / f"{split}.jsonl").read_text("utf-8").splitlines()]
-        assert [row["id"] for row in lines] == table.column("id").to_pylist()
-        for row in lines:
-            found[row["id"]] = row["weight"]
-            example = CORPUS.examples[CORPUS.ids.index(row["id"])]
-            assert (row["text"], row["subject"], row["round"]) == (example.text, example.subject, example.round)
-            assert tuple(row["parents"]) == example.parents and row["attributes"] == dict(example.attributes)
-    assert found == weight
-    assert sum(found.values()) == pytest.approx(1)
+    found = [row for split in rows(made, form).values() for row in split]
+    for row in found:
+        example = CORPUS.examples[CORPUS.ids.index(row["id"])]
+        assert (row["text"], row["subject"], row["round"]) == (example.text, example.subject, example.round)
+        asked = {name: value for name, value in row["attributes"].items() if value is not None}
+        assert tuple(row["parents"]) == example.parents and asked == dict(example.attributes)
+    assert {row["id"]: row["weight"] for row in found} == weight
+    assert sum(row["weight"] for row in found) == pytest.approx(1)
 
 
-def test_the_datasets_library_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_this_machine_is_named_without_its_folders() -> None:
+    made = release(CORPUS, generator="/home/somebody/models/tiny.gguf int8")
+    for form in Format:
+        files = made.files(form)
+        assert not any(b"somebody" in content for content in files.values()), form
+    assert {row["model"] for split in rows(made, Format.HF).values() for row in split} == {"tiny.gguf int8", "tiny"}
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_the_datasets_library_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    folder = save(release(CORPUS), tmp_path / "dataset")
+    made = release(CORPUS)
+    folder = save(made.files(form), tmp_path / "dataset")
     loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
-    assert set(loaded) == {"train", "test"}
-    test = synth.export.test_split(CORPUS, 0.3)
-    for split, mask in (("train", ~test), ("test", test)):
-        expected = CORPUS.take(np.flatnonzero(mask))
-        assert loaded[split]["text"][:] == expected.texts
-        assert loaded[split]["id"][:] == expected.ids
-        for row, example in zip(loaded[split]["attributes"], expected, strict=True):
-            assert row == {"topic": None, "tone": None} | dict(example.attributes)
-        np.testing.assert_array_equal(loaded[split]["weight"][:], release(CORPUS).weights[mask])
+    expected = rows(made, form)
+    assert set(loaded) == set(expected) == {"train", "test"}
+    for split, lines in expected.items():
+        assert len(loaded[split]) == len(lines)
+        for row, line in zip(loaded[split], lines, strict=True):
+            if "attributes" in line:
+                line["attributes"] = {"topic": None, "tone": None} | line["attributes"]
+            assert row == line
+    assert loaded["train"].features == loaded["test"].features
+    declared = loaded["train"].features
+    value = datasets.Value
+    assert declared["weight"] == value("float64") and declared["id"] == value("string")
+    if form is Format.SFT:
+        turn = {"role": value("string"), "content": value("string")}
+        assert declared["messages"] == datasets.List(turn)
+    else:
+        assert declared["attributes"] == {"tone": value("string"), "topic": value("string")}
+        assert declared["round"] == value("int32") and declared["parents"] == datasets.List(value("string"))
 
 
-def test_the_card_says_how_private_it_is() -> None:
-    card = release(CORPUS).files()["README.md"].decode()
-    assert "pure local differential privacy with epsilon = 4." in card
-    assert "| epsilon of a report | 4 |" in card and "| generator | tiny |" in card
-    train = int((~synth.export.test_split(CORPUS, 0.3)).sum())
-    assert f"{train} training and {len(CORPUS) - train} test examples" in card
-    assert card.startswith('---\npretty_name: "town mail"\n')
+def test_negative_control_the_datasets_library_notices_a_missing_row(tmp_path: Path) -> None:
+    import datasets
+
+    files = release(CORPUS).files(Format.JSONL)
+    files["train.jsonl"] = files["train.jsonl"].split(b"\n", 1)[1]
+    folder = save(files, tmp_path / "dataset")
+    with pytest.raises(Exception, match=r"(?s)expected.*recorded") as refused:
+        datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert type(refused.value).__name__ == "NonMatchingSplitsSizesError"
 
 
 def test_the_same_release_has_the_same_bytes() -> None:
-    assert release(CORPUS).files() == release(CORPUS).files()
-    assert release(CORPUS, 0.6).files() != release(CORPUS).files()
+    for form in Format:
+        assert release(CORPUS).files(form) == release(CORPUS).files(form)
+        assert release(CORPUS, 0.6).files(form) != release(CORPUS).files(form)
+
+
+def test_the_heaviest_examples_alone_and_the_split_stays() -> None:
+    whole = rows(release(CORPUS), Format.JSONL)
+    few = rows(release(CORPUS, top=10), Format.JSONL)
+    heavy = {row["id"] for split in few.values() for row in split}
+    assert heavy == set(CORPUS.ids[-10:])  # weights rise with the position
+    for split, kept in few.items():
+        assert kept == [row for row in whole[split] if row["id"] in heavy]
+    # Weights are shares of all votes, so they are not made to sum to 1 again.
+    least = 12 / sum(range(1, len(CORPUS) + 1))
+    some = [row for split in rows(release(CORPUS, min_share=least), Format.JSONL).values() for row in split]
+    assert len(some) == len(CORPUS) - 11 and min(row["weight"] for row in some) == least
+    both = release(CORPUS, min_share=least, top=3)
+    assert both.kept.sum() == 3 and len(both.texts) == 3
+    card = both.files()["README.md"].decode()
+    share = sum((22, 23, 24)) / sum(range(1, 25))
+    assert f"These are 3 of the 24 examples of the corpus, with {share:.1%} of the estimated votes." in card
+
+
+def test_equal_weights_are_taken_in_order() -> None:
+    made = dataclasses.replace(release(CORPUS), weights=np.full(len(CORPUS), 1 / len(CORPUS)), top=5)
+    np.testing.assert_array_equal(np.flatnonzero(made.kept), range(5))
+
+
+def test_a_split_without_rows_has_no_file(tmp_path: Path) -> None:
+    import datasets
+
+    for made in (release(families([7])), release(CORPUS, 0.0)):
+        files = made.files(Format.JSONL)
+        assert set(files) == {"train.jsonl", "README.md"}
+        assert "There is no test split." in files["README.md"].decode()
+    folder = save(release(CORPUS, 0.0).files(), tmp_path / "dataset")
+    assert set(datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))) == {"train"}
+
+
+def test_examples_without_attributes_have_no_such_column() -> None:
+    plain = Corpus(tuple(dataclasses.replace(example, attributes={}) for example in families([1, 1, 1])))
+    for form in (Format.HF, Format.JSONL):
+        assert all("attributes" not in row for split in rows(release(plain), form).values() for row in split)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"test_share": 1.0}, "test_share is 1; expected a share in"),
+        ({"top": 0}, "top is 0; expected 1 or more"),
+        ({"min_share": -0.1}, "min_share is -0.1; expected a share"),
+        ({"min_share": 0.5}, r"no example has so large a share \(the largest is 0.08\)"),
+        ({"tasks": ("write", "rhyme")}, "tasks has 'rhyme'; expected some of write, subject"),
+        ({"weights": np.ones(3)}, "3 weights for 24 examples"),
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(release(CORPUS), **wrong)

@@ -1,0 +1,115 @@
+"""A run and its tracker: what the main job calls. The tracker can fail at any moment and never costs the run.
+
+    with Tracking(job.tracker, folder.path, job.name, config, console) as tracking:
+        ...                                    # after each round:
+        tracking.update()
+
+`update` logs the rounds of metrics.csv that the tracker does not hold. So a run that was killed between writing a round
+and logging it, or that was played without a tracker, is logged whole when its command is given again, and none twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Set
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+
+from experiments.trackers.run_folder import read_rows, tracked_run
+from experiments.trackers.tracker import NoLog, Rows, RunLog, Status, TrackedRun, Tracker
+
+log = logging.getLogger("synthpoll")
+
+
+class Guarded:
+    """A tracker that is switched off by its first failure. `failure` then says which, without its message."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._log: RunLog = NoLog()
+        self.failure: str | None = None
+
+    @property
+    def rounds(self) -> Set[int]:
+        """The rounds that the tracker holds."""
+        return self._log.rounds
+
+    def start(self, run: TrackedRun, rows: Rows) -> None:
+        """Begin or continue the run."""
+
+        def begin() -> None:
+            self._log = self._tracker.start(run, rows)
+
+        self._try("start", begin)
+
+    def log_rounds(self, rows: Rows) -> None:
+        """Log the rounds that it does not hold."""
+        for number in sorted(set(rows) - self.rounds):
+            self._try(f"log round {number}", partial(self._log.log_round, number, rows[number]))
+
+    def log_artifacts(self, folder: Path) -> None:
+        """Log report, statement and card."""
+        self._try("log artifacts", lambda: self._log.log_artifacts(folder))
+
+    def finish(self, status: Status) -> None:
+        """End the run."""
+        self._try("finish", lambda: self._log.finish(status))
+
+    def _try(self, what: str, work: Callable[[], None]) -> None:
+        if self.failure is not None:
+            return
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001
+            # The one place with so wide a net. A tracker is a guest in the run: databases, servers and processes of
+            # other packages, each with errors of its own, and hours of polling must not end because one of them did.
+            # What goes in is our own and was checked before; a wrong run folder raises outside of this.
+            # The message stays out of the log: it may hold an address with a password.
+            self.failure = f"{type(error).__name__} at '{what}'"
+            log.warning("the tracker failed and is off: %s", self.failure)
+
+
+class Tracking:
+    """A context manager around the rounds of one run. `config` is the text of the run's configuration."""
+
+    def __init__(
+        self, tracker: Tracker, folder: Path, experiment: str, config: str, console: Console, sweep: Path | None = None
+    ) -> None:
+        self._tracker, self._guarded = tracker, Guarded(tracker)
+        self._folder, self._experiment, self._config = folder, experiment, config
+        self._console, self._sweep = console, sweep
+
+    def __enter__(self) -> Tracking:
+        """Start: run.json, privacy.json and config.yaml must be in the folder."""
+        if self._tracker.describe():
+            self._console.print(self._tracker.describe(), soft_wrap=True, markup=False, highlight=False)
+        run = tracked_run(self._folder, self._experiment, self._config, self._sweep)
+        self._guarded.start(run, read_rows(self._folder))
+        self._say_failure("the run goes on without it")
+        return self
+
+    def update(self) -> None:
+        """Log the rounds that are new in the run folder."""
+        if self._guarded.failure is None:
+            self._guarded.log_rounds(read_rows(self._folder))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Log what is left and finish. The end of the run says if the tracker failed."""
+        status: Status = "finished"
+        if error is None:
+            self.update()
+            self._guarded.log_artifacts(self._folder)
+        else:
+            status = "failed" if isinstance(error, Exception) else "killed"
+        self._guarded.finish(status)
+        self._say_failure("no number is lost: metrics.csv has all, and the same command given again logs the rest")
+
+    def _say_failure(self, comfort: str) -> None:
+        if self._guarded.failure is not None:
+            text = f"The tracker failed ({self._guarded.failure}); {comfort}"
+            self._console.print(text, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,106 @@
+"""privacy.json, privacy.md and the pages of use cases: computed from the configuration and from what happened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from experiments.use_cases.drawing import draw_intervals, name_of
+from privacy.accounting import amplify_by_shuffling
+from privacy.count_mean_sketch import CountMeanSketch
+from tests.experiments.chromium import FOUND, Browser
+from tests.experiments.use_case_files import play, write_files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_files(tmp_path_factory.mktemp("files"))
+
+
+def statement(folder):
+    return json.loads((folder / "privacy.json").read_text())
+
+
+def test_epsilon_per_report_day_run_and_life(tmp_path, files):
+    folder = play(tmp_path / "run", files, "new_words", "days=3", "caps.daily=16", "caps.lifetime=100")
+    one, page = statement(folder), (folder / "privacy.md").read_text()
+    assert one["spent"] == {"report": 8.0, "day": 16.0, "run": 48.0, "delta": 0.0, "lifetime": 100}
+    assert "| one report | 8 | 0 |" in page and "| one day, at most | 16 | 0 |" in page
+    assert "| the whole run | 48 | 0 |" in page and "| lifetime cap over all runs | 100 | |" in page
+    assert "it stays silent for good after 6 such days" in page
+    assert one["run"]["configuration_sha256"] == hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
+    assert one["headline"] in (folder / "report.html").read_text()
+
+
+def test_without_a_cap_the_statement_says_what_a_year_costs(tmp_path, files):
+    folder = play(tmp_path / "run", files, "safari_energy")
+    assert "spends 240 in 30 days and 2920 in a year, without end" in (folder / "privacy.md").read_text()
+    assert "not possible" in (folder / "privacy.md").read_text()  # two reports a device: no amplification is claimed
+
+
+def test_reports_are_those_that_came_and_the_shuffled_row_is_the_accountant_s(tmp_path, files):
+    folder = play(tmp_path / "run", files, "emoji", "segments=[en]", "delta=1e-5")
+    one = statement(folder)
+    (reports,) = one["composition"]["reports_by_key"].values()
+    assert reports == json.loads((folder / "segments/emoji.en/segment.json").read_text())["reports"]
+    local, shuffled = one["trust_models"]
+    assert (local["model"], local["in_force"], local["epsilon"], local["delta"]) == ("local", True, 4.0, 0.0)
+    sketch = CountMeanSketch(epsilon=4.0, rows=64, columns=256, hash_seed=0)
+    assert shuffled["epsilon"] == amplify_by_shuffling(sketch, reports, 1e-5)
+    assert not shuffled["in_force"]
+
+
+class _Links(HTMLParser):
+    """Everything that a page would load or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("script", "img", "link", "iframe"):
+            self.found.append(tag)
+        self.found += [value for name, value in attrs if name in ("src", "onclick", "onload") and value]
+
+
+@pytest.mark.parametrize("experiment", ["emoji", "genmoji_fragments", "new_words"])
+def test_the_pages_load_and_run_nothing(tmp_path, files, experiment):
+    folder = play(tmp_path / "run", files, experiment)
+    for page in (folder / "report.html", folder / "oracle" / "report.html"):
+        text = page.read_text(encoding="utf-8")
+        links = _Links()
+        links.feed(text)
+        assert links.found == []
+        assert "default-src 'none'" in text and "<svg" in text
+
+
+@pytest.mark.skipif(FOUND is None, reason="no Chromium")
+def test_the_pages_in_a_browser(tmp_path, files):
+    folder = play(tmp_path / "run", files, "emoji")
+    with Browser(tmp_path / "profile", width=1000, height=700) as browser:
+        for page in (folder / "report.html", folder / "oracle" / "report.html"):
+            browser._call("Page.navigate", {"url": page.resolve().as_uri()})
+            browser.until("document.readyState === 'complete' && document.querySelectorAll('section').length >= 3")
+            assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+            assert browser.run(
+                "[...document.querySelectorAll('svg')].every(s => s.getBoundingClientRect().height > 50)"
+            )
+            assert browser.problems == []
+
+
+def test_a_plot_draws_every_interval_and_the_truth():
+    drawn = draw_intervals(["a<b", "c"], [100.0, 20.0], [50.0, -5.0], [200.0, 60.0], [90, 0], title="t")
+    assert "a&lt;b" in drawn and "a<b" not in drawn
+    assert drawn.count("<circle") == 2 and drawn.count("var(--oracle)") == 2
+    assert len(re.findall("<circle", draw_intervals(["a"], [1.0], [1.0], [1.0], None, title="t"))) == 1
+    assert draw_intervals([], [], [], [], None, title="t")
+
+
+def test_symbols_are_named_for_fonts_that_lack_them():
+    assert name_of("😂") == "face with tears of joy"
+    assert name_of("❤️") == "heavy black heart"
+    assert name_of("lol") == name_of("été") == ""
