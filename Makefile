@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench-generation bench-mechanisms bench-ledger test lint format clean-kernels clean
+.PHONY: help install demo bench-generation bench-mechanisms bench-ledger bench-use-cases test lint format clean-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ $(PEERS)/.installed:
 
 bench-ledger: $(STAMP)  ## debits a second of the budget ledger
 	$(BIN)/python -m benchmarks.ledger
+
+bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F --domains F --words F --prompts F")
+	$(BIN)/python -m benchmarks.use_cases $(ARGS)
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest

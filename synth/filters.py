@@ -25,7 +25,8 @@ _LEAKAGE = re.compile(
     r"###|\b(?:Topic|Purpose|Tone|Length|Subject|Body|Action|Accessory|Style|Mood|Assistant|User):|<\|im_"
     r"|\bas an AI\b|language model|\bthe tone is\b|\bwrite (?:an?|the) (?:\w+ )?e-?mail\b"
     r"|\bhere is (?:an?|the|your) (?:\w+ )?(?:e-?mail|draft)\b|\b(?:sample|example) (?:message|e-?mail)\b"
-    r"|\b(?:short|brief|formal|polite|professional) e-?mail\b|\bthe recipient\b|\bthe text is\b|\bof the tone\b",
+    r"|\b(?:short|brief|formal|polite|professional) e-?mail\b|\bthe recipient\b|\bthe text is\b|\bof the tone\b"
+    r"|\bit is from (?:an?|the|his|her) (?:\w+ ){1,4}to (?:an?|the|all|his|her)\b",
     re.IGNORECASE,
 )
 # What the assistant that a model was tuned to be says of itself.

@@ -33,8 +33,8 @@ def test_run_folder_holds_what_the_design_says(smoke):
     screen = io.StringIO()
     folder = smoke("run", "watch=resident-000007", console=Console(file=screen, width=150))
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "run.json", "metrics.csv", "metrics.parquet", "timings.csv", "seed_corpus.json", "rounds", "oracle",
-        "dataset", "report.html", "privacy.json", "privacy.md",
+        "config.yaml", "run.json", "metrics.csv", "metrics.parquet", "timings.csv", "seed_corpus.json", "rounds",
+        "oracle", "dataset", "report.html", "privacy.json", "privacy.md",
     }  # fmt: skip
     for number in range(3):
         place = folder / "rounds" / f"{number:03d}"
