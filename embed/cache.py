@@ -34,10 +34,12 @@ _SLICE = 512  # texts that a killed run can lose
 _LOOKUP = 500  # SQLite allows 999 parameters a statement in its oldest supported versions
 _BUSY_SECONDS = 60.0
 _APPLICATION_ID = 0x53504543  # "SPEC": marks the file as this cache, layout 1
+# WAL last: until then every statement that succeeded is in the file itself. What is in a WAL gets there when the
+# database is closed, and if the disk is full that fails without an error.
 _SCHEMA = f"""
     PRAGMA application_id = {_APPLICATION_ID};
-    PRAGMA journal_mode = WAL;
     CREATE TABLE vectors (encoder BLOB, text BLOB, vector BLOB NOT NULL, PRIMARY KEY (encoder, text));
+    PRAGMA journal_mode = WAL;
 """
 
 
@@ -176,7 +178,11 @@ class CachedEncoder:
             raise self._damaged(str(error)) from None
 
     def _damaged(self, how: str) -> EncoderError:
-        return EncoderError(f"the embedding cache {self.path} is damaged ({how}); delete it, it will be filled again")
+        # A -wal file that stays behind would be played into the new file.
+        return EncoderError(
+            f"the embedding cache {self.path} is damaged ({how}); delete it, with {self.path.name}-wal and "
+            f"{self.path.name}-shm if there are any, and it will be filled again"
+        )
 
     def _digest(self, text: str) -> bytes:
         # surrogatepass: text from broken mail may hold lone surrogates, and must still get a digest of its own.
@@ -210,7 +216,10 @@ def load_or_create_secret(path: Path) -> bytes:
                 scratch.write_bytes(os.urandom(_SECRET_BYTES))
         secret, mode = path.read_bytes(), path.stat().st_mode & 0o777
     except OSError as error:
-        raise EncoderError(f"the secret {path} cannot be made or read ({error}); choose another path") from None
+        raise EncoderError(
+            f"the secret {path} cannot be made or read ({error}); check its permissions and free space, or choose "
+            "another path"
+        ) from None
     if len(secret) != _SECRET_BYTES:
         raise EncoderError(
             f"the secret {path} has {len(secret)} bytes, expected {_SECRET_BYTES}; delete it and its caches"

@@ -16,9 +16,9 @@ from rich.console import Console
 from embed.cache import CachedEncoder
 from embed.encoder import Encoder
 from experiments.progress import bar
-from experiments.store import RunFolder, StoreError
+from experiments.store import RunFolder
 from privacy.randomness import Stage, seed_sequence
-from synth.generator import Generator
+from synth.generator import Generation, Generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,39 +41,29 @@ class Generate:
 def generate(job: Generate, config: str, console: Console) -> Path:
     """Write the corpus and `config`, the resolved configuration; return the folder.
 
-    Raises GenerationError, EncoderError or StoreError.
+    Raises GenerationError or EncoderError, or StoreError for a folder that cannot be written, is in use or was written
+    with another configuration.
     """
     for part in (job.generator, job.encoder):
         part.check()
-    folder = RunFolder(Path(job.out))
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write to {job.out} ({error.strerror}); choose another folder with out=DIR") from None
-    encoder = CachedEncoder(job.encoder, Path(job.cache).expanduser() / "embeddings" / "synthetic.sqlite")
-    start = time.perf_counter()
-    with bar(console, "Writing") as advance:
-        made = job.generator.with_encoder(encoder.encode).seed(
-            job.n, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance
+    with RunFolder(Path(job.out)).opened(config) as folder:
+        made, seconds = _made(job, console)
+        folder.write_table("corpus.parquet", made.corpus.to_table())
+        lines = [
+            json.dumps({"subject": e.subject, "text": e.text, "attributes": dict(e.attributes)}, ensure_ascii=False)
+            for e in made.corpus
+        ]
+        folder.write_text("texts.jsonl", "\n".join(lines) + "\n")
+        folder.write_json(
+            "generation.json",
+            {
+                "generator": job.generator.name,
+                "seed": job.seed,
+                "attempted": made.attempted,
+                "kept": len(made.corpus),
+                "drops": made.drops,
+            },
         )
-    seconds = time.perf_counter() - start
-    folder.write_text("config.yaml", config)
-    folder.write_table("corpus.parquet", made.corpus.to_table())
-    lines = [
-        json.dumps({"subject": e.subject, "text": e.text, "attributes": dict(e.attributes)}, ensure_ascii=False)
-        for e in made.corpus
-    ]
-    folder.write_text("texts.jsonl", "\n".join(lines) + "\n")
-    folder.write_json(
-        "generation.json",
-        {
-            "generator": job.generator.name,
-            "seed": job.seed,
-            "attempted": made.attempted,
-            "kept": len(made.corpus),
-            "drops": made.drops,
-        },
-    )
     share = len(made.corpus) / made.attempted
     console.print(
         f"Kept {len(made.corpus)} of {made.attempted} texts ({share:.0%}) in {seconds:.0f} s; "
@@ -81,3 +71,14 @@ def generate(job: Generate, config: str, console: Console) -> Path:
     )
     console.print(f"Texts: {folder.path}", soft_wrap=True)
     return folder.path
+
+
+def _made(job: Generate, console: Console) -> tuple[Generation, float]:
+    """The texts, and the seconds that they took."""
+    encoder = CachedEncoder(job.encoder, Path(job.cache).expanduser() / "embeddings" / "synthetic.sqlite")
+    start = time.perf_counter()
+    with bar(console, "Writing") as advance:
+        made = job.generator.with_encoder(encoder.encode).seed(
+            job.n, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance
+        )
+    return made, time.perf_counter() - start

@@ -8,6 +8,8 @@ rounds/000/oracle/ledger.json       what only the devices' side knows: who was s
 from __future__ import annotations
 
 import json
+import csv
+import io
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,6 +41,11 @@ class Timings:
 
     folder: RunFolder
     _rows: list[dict[str, object]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        path = self.folder.path / "timings.csv"
+        if path.exists():  # a resumed run adds to what it took before
+            self._rows.extend(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
     @contextmanager
     def measure(self, round: int, stage: str) -> Iterator[None]:

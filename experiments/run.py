@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -289,7 +290,13 @@ class log_file:  # noqa: N801 - used like a function
         self._path = folder.parent / f"{folder.name}.log"
 
     def __enter__(self) -> None:
-        self._handler = logging.FileHandler(self._path, encoding="utf-8")
+        try:
+            self._handler = _LogFile(self._path, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the log {self._path} ({error.strerror}); free space or allow writing and run the same "
+                "command again, or choose another folder with out=DIR"
+            ) from None
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(self._handler)
         log.setLevel(logging.INFO)
@@ -300,3 +307,15 @@ class log_file:  # noqa: N801 - used like a function
             log.error("stopped by %s: %s", type(error).__name__, error)
         log.removeHandler(self._handler)
         self._handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A full disk stops the run in one line, where it writes what it keeps; a log line is not worth another one."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # the lines that could not be written are tried once more
+            super().close()

@@ -6,6 +6,9 @@
                  round.json    written last: its existence means that the round is complete
     dataset/     the released data set
 
+    with RunFolder(path).opened(config) as folder:      # locked, checked, and swept of what a killed run left
+        folder.write_json("run.json", {"seed": 0})
+
 Every file is written under a scratch name, flushed and renamed, so a killed run leaves whole files or none. Nothing in
 the folder holds a time of day except timings.csv; a resumed run ends with the same bytes as an uninterrupted one.
 """
@@ -14,20 +17,31 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
+
+from synth.corpus import Corpus
 
 _SCRATCH = ".writing-"
+# What a complete round has; some have more.
+_ROUND = (
+    "corpus.parquet", "embeddings.npy", "tally.npz", "estimate.parquet", "metrics.json", "next_weights.npy",
+    "round.json", "oracle/votes.npy", "oracle/metrics.json",
+)  # fmt: skip
 
 
 class StoreError(RuntimeError):
@@ -44,52 +58,102 @@ class RunFolder:
     def opened(self, config: str) -> Iterator[RunFolder]:
         """Create or continue the folder, locked against other processes.
 
-        Raises StoreError if it cannot be written, is in use, or was made with another configuration.
+        Raises StoreError if it cannot be written, is in use, was made with another configuration, or holds a damaged
+        file that would be kept.
         """
-        try:
+        what = f"cannot write to the run folder {self.path}"
+        todo = "free space or allow writing and run the same command again, or choose another with out=DIR"
+        with self._explained(what, todo):
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY)
-            probe = self.path / f"{_SCRATCH}probe"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to the run folder {self.path} ({error.strerror}); choose another with out=DIR"
-            ) from None
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(
-                    f"another process is using the run folder {self.path}; wait for it or use out=DIR"
-                ) from None
-            for leftover in self.path.rglob(f"{_SCRATCH}*"):
-                leftover.unlink()
+            self._lock(descriptor)
             self._check_config(config)
+            with self._explained(what, todo):
+                probe = self.path / f"{_SCRATCH}probe"
+                probe.touch()
+                # Only now: in a folder of something else, such names may mean something else.
+                for leftover in self.path.rglob(f"{_SCRATCH}*"):
+                    leftover.unlink()
+            for place in (self.path, *sorted(self.path.glob("oracle/arms/*"))):
+                RunFolder(place)._check_kept()
+                with self._explained(what, todo):
+                    RunFolder(place)._forget_later_rounds()
             yield self
         finally:
             os.close(descriptor)
 
+    def _lock(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"another process is using the run folder {self.path}; wait for it or use out=DIR"
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"the run folder {self.path} cannot be locked ({error.strerror}); choose one on a local disk with "
+                "out=DIR"
+            ) from None
+
     def _check_config(self, config: str) -> None:
         path = self.path / "config.yaml"
         if not path.exists():
-            if any(self.path.iterdir()):
+            others = any(not entry.name.startswith(_SCRATCH) for entry in self.path.iterdir())
+            if others and not self._began_with(config):
                 raise StoreError(f"{self.path} is not empty and not a run folder; choose another with out=DIR")
             self.write_text("config.yaml", config)
             return
-        before = path.read_text(encoding="utf-8")
-        if before != config:
-            old, new = (set(text.splitlines()) for text in (before, config))
-            changed = "; ".join(
-                [f"was '{line.strip()}'" for line in before.splitlines() if line not in new]
-                + [f"now '{line.strip()}'" for line in config.splitlines() if line not in old]
-            )
-            raise StoreError(f"{self.path} holds a run with another configuration ({changed}); choose another out=DIR")
+        try:
+            before = path.read_bytes()
+            if before == config.encode():
+                return
+            old = yaml.load(before, yaml.BaseLoader)  # makes strings only, as they are written
+        except (OSError, ValueError, yaml.YAMLError):
+            old = None
+        if self._began_with(config):
+            raise self._damaged(path, "not what the run was begun with")
+        if not isinstance(old, dict):
+            raise StoreError(f"{path} cannot be read (damaged); restore it, or choose another folder with out=DIR")
+        raise StoreError(
+            f"{self.path} holds a run with another configuration ({_changes(old, config)}); choose another with out=DIR"
+        )
+
+    def _began_with(self, config: str) -> bool:
+        """Whether the run's statement names this configuration."""
+        try:
+            named = json.loads((self.path / "privacy.json").read_bytes())["run"]["configuration_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return bool(named == hashlib.sha256(config.encode()).hexdigest())
+
+    def _check_kept(self) -> None:
+        """Read all that a resumed run keeps and does not write again. Raises StoreError for what is damaged."""
+        for name in ("run.json", "audit.json"):
+            if (self.path / name).exists():
+                self.read_json(name)
+        done = self.completed_rounds()
+        for number in range(done):
+            place = self.round(number)
+            more = {path for path in place.rglob("*") if path.is_file()}
+            for path in sorted(more | {place / name for name in _ROUND}):
+                self._check(path)
+        if (start := self.round(done) / "corpus.parquet").exists():
+            self._check(start)
+        if self.round(0).exists() and (self.path / "seed_corpus.json").exists():
+            self.read_json("seed_corpus.json")
+
+    def _forget_later_rounds(self) -> None:
+        """Rounds behind a gap are played again; until then nobody, such as the page, shall take them for complete."""
+        complete = {self.round(number) for number in range(self.completed_rounds())}
+        for mark in self.path.glob("rounds/*/round.json"):
+            if mark.parent not in complete:
+                mark.unlink()
 
     def completed_rounds(self) -> int:
-        """How many rounds, from the first on, are complete."""
+        """How many rounds, from the first on, are complete and have left the corpus of the next."""
         number = 0
-        while (self.round(number) / "round.json").exists():
+        while (self.round(number) / "round.json").exists() and (self.round(number + 1) / "corpus.parquet").exists():
             number += 1
         return number
 
@@ -102,21 +166,22 @@ class RunFolder:
         return str(path.relative_to(self.path))
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all."""
+        """Write a file whole or not at all. Raises StoreError if the disk is full or refuses."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(_SCRATCH + path.name)
-        try:
-            with scratch.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {path} ({error.strerror}); complete rounds are kept: free space or permission, then run "
-                "the same command again"
-            ) from None
-        scratch.replace(path)
+        todo = "what is complete is kept: free space or allow writing, then run the same command again"
+        with self._explained(f"cannot write {path}", todo):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with scratch.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                scratch.replace(path)
+            except OSError:
+                with suppress(OSError):
+                    scratch.unlink()  # a full disk needs the space
+                raise
 
     def write_text(self, name: str, content: str) -> None:
         """Write UTF-8 text."""
@@ -127,9 +192,9 @@ class RunFolder:
         self.write_text(name, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """Write Parquet."""
+        """Write Parquet, with checksums."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(table, sink, write_page_checksum=True)
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
     def write_array(self, name: str, array: np.ndarray[Any, Any]) -> None:
@@ -155,10 +220,75 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """Read JSON. Raises StoreError for a damaged file."""
+        path = self.path / name
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{self.path / name} cannot be read ({error.__class__.__name__}); delete its round folder and those "
-                "after it, then run the same command again"
-            ) from None
+            raise self._damaged(path, type(error).__name__) from None
+
+    @contextmanager
+    def _explained(self, what: str, todo: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{what} ({error.strerror}); {todo}") from None
+
+    def _check(self, path: Path) -> None:
+        """Raise StoreError if a file of a complete round is damaged or missing."""
+        try:
+            _read_whole(path)
+        except (OSError, EOFError, ValueError, TypeError, KeyError, pa.ArrowException, BadZipFile, zlib.error) as error:
+            raise self._damaged(path, type(error).__name__) from None
+
+    def _damaged(self, path: Path, why: str) -> StoreError:
+        """The error for a damaged file: it says what to delete, so that the same command makes the same file again."""
+        parts = path.relative_to(self.path).parts
+        # The first corpus and how it was written belong together.
+        round = {"rounds": parts[1:2], "seed_corpus.json": ("000",)}.get(parts[0])
+        what = f"the folder {self.path.joinpath('rounds', *round)}" if round else "it"
+        then = "give synthpoll audit again" if parts[0] == "audit.json" else "run the same command again"
+        return StoreError(f"{path} cannot be read (damaged: {why}); delete {what}, then {then}")
+
+
+def _read_whole(path: Path) -> None:
+    """Read a file as what its name says that it is."""
+    content = path.read_bytes()
+    if path.name == "corpus.parquet":
+        Corpus.from_parquet(path)  # examples say themselves whether they were changed
+    if path.suffix == ".parquet":
+        pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    elif path.suffix == ".npz":
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            for name in arrays.files:
+                arrays[name]
+    elif path.suffix == ".npy":
+        np.load(io.BytesIO(content), allow_pickle=False)
+    elif path.suffix == ".json":
+        json.loads(content)
+    elif path.suffix == ".csv" and not content.decode().endswith("\n"):
+        raise ValueError("the last line is cut off")
+
+
+def _changes(old: Mapping[str, Any], config: str) -> str:
+    """'epsilon: 4.0 -> 2.0; arms: [] -> [no_privacy]': what differs, by full name, as it is written."""
+    before = _flat(old)
+    now = _flat(yaml.load(config, yaml.BaseLoader))
+    return (
+        "; ".join(
+            f"{key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
+            for key in dict.fromkeys([*before, *now])
+            if before.get(key) != now.get(key)
+        )
+        or "the same values in another order"
+    )
+
+
+def _flat(node: Any, name: str = "") -> dict[str, str]:
+    """A configuration of strings as {'mechanism.epsilon': '4.0'}; lists of plain values stay in one piece."""
+    if isinstance(node, dict) and node:
+        entries = [(f"{name}.{key}" if name else str(key), value) for key, value in node.items()]
+    elif isinstance(node, list) and any(isinstance(value, dict | list) for value in node):
+        entries = [(f"{name}.{position}", value) for position, value in enumerate(node)]
+    else:
+        return {name: f"[{', '.join(node)}]" if isinstance(node, list) else "{}" if node == {} else str(node)}
+    return {key: value for entry in entries for key, value in _flat(entry[1], entry[0]).items()}

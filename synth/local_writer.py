@@ -12,8 +12,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from synth.decoding import Engine, Sampling
 
 Precision = Literal["int8", "float32", "bfloat16", "float16"]
+
+# Where a base model, which was not tuned on chats, goes on with the next turn.
+_NEXT_TURN = r"\n(?:System|User|Assistant):"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +104,11 @@ class LocalWriter:
         # rendering behind the first shared turn.
         mark = self._rendered(shared[:1])
         parts = [
-            self._rendered([*shared[:1], *prompt.turns], answer=True).removeprefix(mark) + prompt.begin
-            for prompt in prompts
+            self._rendered([*shared[:1], *prompt.turns], answer=prompt.begin).removeprefix(mark) for prompt in prompts
         ]
+        stops = [prompt.stop for prompt in prompts]
+        if self._is_base:
+            stops = [f"{stop}|{_NEXT_TURN}" if stop else _NEXT_TURN for stop in stops]
         identity = {
             "weights": fingerprint(self._folder),
             "runtime": self._runtime,
@@ -110,41 +116,57 @@ class LocalWriter:
             "sampling": asdict(self._sampling),
             "prefix": start,
             "parts": parts,
-            "stops": [prompt.stop for prompt in prompts],
+            "stops": stops,
             "limits": limits,
             "uniforms": hashlib.sha256(uniforms.tobytes()).hexdigest(),
         }
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         path = Path(self.cache).expanduser() / "generation" / f"{digest}.json"
-        if path.is_file():
-            written = json.loads(path.read_text(encoding="utf-8"))
-        else:
+        written = _kept(path, len(prompts))
+        if written is None:
             from synth.decoding import decode
 
             engine, ends = self._loaded
-            stops = [re.compile(prompt.stop) if prompt.stop else None for prompt in prompts]
 
             def finished(row: int, text: str) -> bool:
-                stop = stops[row]
-                return stop is not None and stop.search(text) is not None
+                return stops[row] != "" and re.search(stops[row], text) is not None
 
             found = decode(engine, self._tokenizer, start, parts, uniforms, limits, self._sampling, finished, ends)
-            written = [asdict(continuation) for continuation in found]
-            _write_atomically(path, json.dumps(written))
+            written = [Answer(text=self._answer(one.text), log_likelihood=one.log_likelihood) for one in found]
+            _keep(path, written)
         return [
-            Answer(text=prompt.begin + entry["text"], log_likelihood=entry["log_likelihood"])
-            for prompt, entry in zip(prompts, written, strict=True)
+            replace(answer, text=prompt.begin + answer.text) for prompt, answer in zip(prompts, written, strict=True)
         ]
 
-    def _rendered(self, turns: Sequence[Turn], *, answer: bool = False) -> str:
-        """The turns in the tokenizer's own chat format; base models without one get plain labelled paragraphs."""
-        if self._tokenizer.chat_template is None:
-            text = "".join(f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in turns)
-            return text + ("Assistant:" if answer else "")
+    def _rendered(self, turns: Sequence[Turn], *, answer: str | None = None) -> str:
+        """The turns in the tokenizer's own chat format, then the beginning of an `answer`, if one is to come.
+
+        Base models have no such format and get plain labelled paragraphs, of which they write the next. In front stands
+        the token that all their texts opened with in training (a template writes it itself): without it some write
+        nonsense.
+        """
+        if self._is_base:
+            text = self._opening + "".join(f"{turn['role'].capitalize()}: {turn['content']}\n\n" for turn in turns)
+            begun = f" {answer}" if answer else ""  # with no blank at the end, which would be part of the next token
+            return text if answer is None else f"{text}Assistant:{begun}"
         rendered: str = self._tokenizer.apply_chat_template(
-            [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=answer
+            [dict(turn) for turn in turns], tokenize=False, add_generation_prompt=answer is not None
         )
-        return rendered
+        return rendered + (answer or "")
+
+    def _answer(self, written: str) -> str:
+        """What was written without the turns that a base model made up behind it."""
+        return re.split(_NEXT_TURN, written, maxsplit=1)[0] if self._is_base else written
+
+    @property
+    def _is_base(self) -> bool:
+        return self._tokenizer.chat_template is None
+
+    @cached_property
+    def _opening(self) -> str:
+        """The token that the tokenizer itself puts in front of every text, as text; empty if there is none."""
+        first = self._tokenizer("").input_ids[:1]
+        return str(self._tokenizer.bos_token) if first and first[0] == self._tokenizer.bos_token_id else ""
 
     @property
     def _sampling(self) -> Sampling:
@@ -192,9 +214,38 @@ class LocalWriter:
         return LibraryEngine(model), ends
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(scratch).replace(path)
+def _kept(path: Path, prompts: int) -> list[Answer] | None:
+    """The answers of a chunk that was written before; None if it was not, or if its file is damaged."""
+    with _explained(path.parent):
+        try:
+            written = [Answer(**entry) for entry in json.loads(path.read_bytes())]
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+    sound = all(isinstance(answer.text, str) for answer in written)
+    return written if sound and len(written) == prompts else None
+
+
+def _keep(path: Path, answers: Sequence[Answer]) -> None:
+    """Under a scratch name first: the process may be killed, and others may write the same chunk."""
+    with _explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        scratch = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump([asdict(answer) for answer in answers], file)
+            scratch.replace(path)
+        except OSError:
+            scratch.unlink()  # a full disk needs the space
+            raise
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GenerationError(
+            f"texts cannot be kept in {folder} ({error.strerror}); free space, allow writing or set writer.cache, then "
+            "run the same command again: finished chunks are kept"
+        ) from None

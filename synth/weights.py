@@ -57,7 +57,15 @@ class ModelSource:
             # One process converts, the others wait; rename is atomic, so a killed conversion leaves no half folder.
             with _locked(cache_folder / "models" / ".lock"):
                 if not target.is_dir():
-                    _convert_gguf(sources, target)
+                    for leftover in target.parent.glob(".converting-*"):  # of a conversion that was killed
+                        shutil.rmtree(leftover)
+                    try:
+                        _convert_gguf(sources, target)
+                    except OSError as error:
+                        raise GenerationError(
+                            f"cannot convert {sources[0].name} into {target.parent} ({error.strerror or error}); free "
+                            "space or set SYNTHPOLL_CACHE to another folder, then run the same command again"
+                        ) from None
         return str(target)
 
     def _files(self) -> list[Path]:
