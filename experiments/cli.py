@@ -23,6 +23,8 @@ synthpoll: refine synthetic training data by polling devices under local differe
                                                  'arms=[no_privacy,random_selection]' adds a ceiling and a floor
   synthpoll run experiment=email_polling devices=spamassassin
                                                  the main job on a public corpus; first: synthpoll fetch spamassassin
+  synthpoll run experiment=emoji vocabulary.path=FILE    a classic use case: counts of emoji, domains, new words, health
+                                                 types, fragments of prompts (docs/use_cases.md)
   synthpoll run --multirun experiment=town epsilon=1,2,4 seed=0,1 [hydra/launcher=joblib]
                                                  a sweep: a run for each combination, collected into one page
   synthpoll run --help                           all parts and values that can be set

@@ -67,6 +67,8 @@ def inspect(arguments: list[str]) -> None:
     if not (folder / "config.yaml").is_file():
         raise UsageError(f"{folder} has no config.yaml; give the folder of a run or of synthpoll generate")
     config = OmegaConf.load(folder / "config.yaml")
+    if "generator" not in config:
+        raise UsageError(f"{folder} is a run of a use case, which writes no texts; open its report.html")
     if "grid" not in config.generator:
         raise UsageError(f"{folder} was written by {config.generator._target_}, which has no attribute grid to look at")
     encoder = instantiate(config.encoder, _convert_="object")

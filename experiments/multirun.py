@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.commands import NOT_IDENTITY, UsageError, carry_out, console, digest_of, identity_of, told
+from experiments.use_cases.which import MAIN
 
 if TYPE_CHECKING:
     from experiments.compare.sweeps import Member
@@ -32,9 +33,9 @@ _PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "ray": ("hydra_ray_lau
 
 def is_sweep(arguments: Sequence[str]) -> bool:
     """Whether these words ask for a sweep, and not only for help or a look at the configuration."""
-    return any(flag in arguments for flag in _FLAGS) and not any(
-        argument.startswith(("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i")) for argument in arguments
-    )
+    given = {argument.partition("=")[0] for argument in arguments}
+    wanted = not given.isdisjoint(_FLAGS) or "hydra.mode=MULTIRUN" in arguments
+    return wanted and given.isdisjoint(("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"))
 
 
 def sweep(configuration: str, arguments: Sequence[str]) -> None:
@@ -50,17 +51,17 @@ def sweep(configuration: str, arguments: Sequence[str]) -> None:
         )
     launcher = _launcher(words)
     folder, first = _planned(configuration, words)
-    given = [word for word in words if word.partition("=")[0] != "out"]
+    given = [word for word in words if word.partition("=")[0].lstrip("+") != "out"]
     places = ["out=null", f"hydra.sweep.dir={_quoted(folder.path.resolve())}"]
     settings = _settings(launcher, len(folder.values), first.get("workers", 1), words)
     with folder.opened():
-        before = folder.read()
+        before = folder.restart()
         status = _launch(configuration, folder, [*given, *settings, *places])
         after = folder.read()
         if status and after == before:
             folder.forget()
             sys.exit(status)  # Hydra has said why not one run began
-        _conclude(folder, before, after, status)
+        _conclude(folder, before, after, status, comparable=configuration == MAIN)
 
 
 @dataclass(frozen=True)
@@ -209,18 +210,23 @@ def _launch(configuration: str, folder: SweepFolder, words: Sequence[str]) -> in
     return 0
 
 
-def _conclude(folder: SweepFolder, before: Sequence[Member], after: Sequence[Member], status: int) -> None:
-    """Say how the runs ended and compare them; exit if not all is well."""
+def _conclude(
+    folder: SweepFolder, before: Sequence[Member], after: Sequence[Member], status: int, *, comparable: bool
+) -> None:
+    """Say how the runs ended and compare them, if they are of the main job; exit if not all is well."""
     from experiments.compare.files import CompareError
 
     complete, earlier = (sum(member.status == "complete" for member in members) for members in (after, before))
     sys.stdout.write(f"{complete} of {len(after)} runs of the sweep are complete, {earlier} of them from before.\n")
+    no_page = ""
     try:
-        folder.collect(console())
+        if comparable:
+            folder.collect(console())
     except CompareError as error:
-        sys.stdout.write(f"No page: {error}\n")
+        no_page = f"synthpoll: no page: {error}\n"
     sys.stdout.write(f"Sweep folder: {folder.path}\n")
     sys.stdout.flush()
+    sys.stderr.write(no_page)
     missing = [member for member in after if member.status != "complete"]
     if missing:
         lines = [f"  {member.label}: {member.error or member.absence}\n" for member in missing]
@@ -228,6 +234,7 @@ def _conclude(folder: SweepFolder, before: Sequence[Member], after: Sequence[Mem
             f"synthpoll: {len(missing)} of {len(after)} runs are not complete; the others are kept, and the same "
             f"command tries these again:\n{''.join(lines)}"
         )
+    if missing or no_page or status:
         sys.exit(status or 2)
 
 

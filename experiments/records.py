@@ -7,9 +7,9 @@ rounds/000/oracle/ledger.json       what only the devices' side knows: who was s
 
 from __future__ import annotations
 
-import json
 import csv
 import io
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -66,6 +66,11 @@ class PublicRun:
                 f"{self.path} has no privacy.json, and no data set goes out without a privacy statement; give the "
                 "run's command again with this version, which writes one"
             )
+        if (self.path / "segments").is_dir():
+            raise ExportError(
+                f"{self.path} is a run of a use case, which has no corpus; what it released is in "
+                f"{self.path}/segments/*/histogram.parquet"
+            )
         statement = self._json("privacy.json")
         if lacking := [name for name in _STATED if name not in statement]:
             raise ExportError(

@@ -27,7 +27,7 @@ from experiments.compare.groups import Group, group_runs
 from experiments.compare.load import load_run
 from experiments.compare.metrics import find_metric
 from experiments.compare.page import REPORT, write_comparison
-from experiments.compare.sweeps import SWEEP_FILE, Member, Status, Sweep, is_sweep, read_sweep
+from experiments.compare.sweeps import SWEEP_FILE, Member, Status, is_sweep, read_sweep
 from experiments.compare.table import print_comparison
 from experiments.store import RunFolder, StoreError
 
@@ -101,6 +101,14 @@ class SweepFolder:
         known = {_key(member.values): member for member in read_sweep(self.path).members} if is_sweep(self.path) else {}
         return tuple(known.get(_key(values), Member(values=values)) for values in self.values)
 
+    def restart(self) -> tuple[Member, ...]:
+        """The runs, of which those that are not complete count as planned again."""
+        with self._changing() as members:
+            for number, member in enumerate(members):
+                if member.status != "complete":
+                    members[number] = replace(member, status="planned", error=None)
+            return tuple(members)
+
     def number_of(self, overrides: Sequence[str]) -> int:
         """Which run has these overrides, as in ['seed=0', 'rounds=1']. Raises ValueError if none has."""
         for number, values in enumerate(self.values):
@@ -118,13 +126,20 @@ class SweepFolder:
 
     def record(self, number: int, status: Status, folder: Path | None, error: str | None = None) -> None:
         """Write down how a run stands. Any number of processes may do so at once."""
+        with self._changing() as members:
+            members[number] = replace(members[number], status=status, folder=folder, error=error)
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Member]]:
+        """The runs, to be changed by one process at a time. A sweep of which no run has begun leaves no list."""
         with (self.path / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             members = list(self.read())
-            members[number] = replace(members[number], status=status, folder=folder, error=error)
-            self._write(Sweep(overrides={k: tuple(v) for k, v in self.overrides.items()}, members=tuple(members)))
+            yield members
+            if is_sweep(self.path) or any(member.status != "planned" for member in members):
+                self._write(members)
 
-    def _write(self, sweep: Sweep) -> None:
+    def _write(self, members: Sequence[Member]) -> None:
         runs = [
             {
                 "values": dict(member.values),
@@ -132,15 +147,16 @@ class SweepFolder:
                 "folder": None if member.folder is None else os.path.relpath(member.folder, self.path),
                 "error": member.error,
             }
-            for member in sweep.members
+            for member in members
         ]
-        content = {"overrides": {key: list(values) for key, values in sweep.overrides.items()}, "runs": runs}
+        content = {"overrides": {key: list(values) for key, values in self.overrides.items()}, "runs": runs}
         RunFolder(self.path).write_text(SWEEP_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def forget(self) -> None:
         """Remove the folder of a sweep that never had a run."""
         if not is_sweep(self.path):
-            (self.path / "multirun.yaml").unlink(missing_ok=True)
+            for name in (_LOCK, "multirun.yaml"):
+                (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
     def collect(self, console: Console) -> None:

@@ -45,7 +45,7 @@ def find_runs(arguments: Sequence[str]) -> Found:
             if why is None and has_complete_round(folder):
                 folders.setdefault(folder.resolve(), folder)
             else:
-                left_out[str(folder)] = why or "no complete round yet"
+                left_out[str(folder)] = why or _unready(folder)
     lines = tuple(f"{path}: {why}" for path, why in left_out.items())
     if not folders:
         more = f", and {len(lines) - 1} more like it" if len(lines) > 1 else ""
@@ -91,8 +91,10 @@ def _walk(folder: Path, depth: int) -> Iterator[_Place]:
         yield folder, None
     elif is_sweep(folder):
         for member in read_sweep(folder).members:
-            there = member.folder is not None and has_complete_round(member.folder)
-            yield member.folder or folder / member.label, None if there else member.absence
+            place = member.folder or folder / member.label
+            # A finished run without rounds is one of a use case.
+            plain = member.status == "complete" and is_run(place)
+            yield place, None if plain or has_complete_round(place) else member.absence
     elif depth and folder.is_dir():
         try:
             inside = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
@@ -109,3 +111,9 @@ def natural(path: Path) -> list[tuple[int, float, str]]:
     """A sorting key by which eps2 comes before eps10."""
     parts = re.split(r"(\d+(?:\.\d+)?)", str(path))
     return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]
+
+
+def _unready(folder: Path) -> str:
+    if (folder / "segments").is_dir():
+        return "a run of a use case; open its report.html"
+    return "no complete round yet"
