@@ -37,7 +37,9 @@ from pure_ldp.frequency_oracles import (
     UEClient,
     UEServer,
 )
+from pure_ldp.frequency_oracles.local_hashing import FastLHClient, FastLHServer
 from pure_ldp.heavy_hitters import SFPClient, SFPServer
+from xxhash import xxh32
 
 EPSILON, D = 4.0, 1000
 SKETCH_VALUES = 1000  # benchmarks/mechanisms.py estimates so many values of a sketch
@@ -153,6 +155,14 @@ def defects() -> dict[str, Any]:
     found["Hadamard mechanism, first and last of d estimates of 1000"] = {
         f"d={d}": outcome(lambda d=d: one_poll_of_hm(d)) for d in (7, 8)
     }
+    found["Hadamard response at B (2^j - 1) and beside it, estimate of the first value"] = {
+        f"epsilon={e:g} d={d}": outcome(lambda e=e, d=d: one_poll_of_hr(e, d))
+        for e, middle in ((2.0, 252), (4.0, 224))
+        for d in (middle - 1, middle, middle + 1)
+    }
+    found["FastLH, 1,000 hash functions: error / OLH's formula, 100,000 devices, 200 values at rank^-s"] = {
+        f"s={s:g}": round(error_of_fast_lh(4.0, 100_000, 200, s), 2) for s in (1.0, 1.5)
+    }
     found["SFP with its defaults"] = outcome(lambda: SFPClient(8.0, 2, 4))
     return found
 
@@ -163,6 +173,35 @@ def one_poll_of_hm(d: int) -> list[float]:
     server.aggregate_all([client.privatise(v) for v in range(1, d + 1) for _ in range(1000)])
     counts = server.estimate_all(list(range(1, d + 1)), suppress_warnings=True)
     return [round(float(counts[i])) for i in (0, -1)]
+
+
+def one_poll_of_hr(e: float, d: int) -> list[float]:
+    """The first value's estimate; every value is held by 20 devices."""
+    server = HadamardResponseServer(e, d)
+    client = HadamardResponseClient(e, d, server.get_hash_funcs())
+    server.aggregate_all([client.privatise(v) for v in range(1, d + 1) for _ in range(20)])
+    return [round(float(server.estimate(1, suppress_warnings=True)))]
+
+
+def error_of_fast_lh(e: float, n: int, d: int, skew: float, families: int = 4, k: int = 1000) -> float:
+    """Root mean square over values and hash families of error / standard error of OLH. A family is k hash functions;
+    values are numbered from another place for each.
+    """
+    weights = 1 / np.arange(1, d + 1) ** skew
+    truth = np.floor(weights / weights.sum() * n).astype(np.int64)
+    truth[0] += n - truth.sum()
+    squares = []
+    for family in range(families):
+        client = FastLHClient(e, d, k, use_olh=True, index_mapper=lambda x, first=family * d: x - 1 + first)
+        server = FastLHServer(e, 1, k, use_olh=True)  # its own matrix hashes from 0: it gets the family's instead
+        hashes = [[xxh32(str(family * d + j), seed=i).intdigest() % server.g for j in range(d)] for i in range(k)]
+        server.d, server.hash_matrix = d, np.array(hashes, dtype=float)
+        server.aggregate_all([client.privatise(v) for v in np.repeat(np.arange(1, d + 1), truth).tolist()])
+        counts = np.array(server.estimate_all(list(range(1, d + 1)), suppress_warnings=True))
+        p, q = server.p, 1 / server.g
+        variance = (truth * p * (1 - p) + (n - truth) * q * (1 - q)) / (p - q) ** 2
+        squares.append(np.mean((counts - truth) ** 2 / variance))
+    return float(np.sqrt(np.mean(squares)))
 
 
 def outcome(work: Callable[[], object]) -> object:

@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from privacy import (
+    BinaryRandomizedResponse,
     CountMeanSketch,
     DeviceStream,
     HadamardCountMeanSketch,
@@ -96,6 +97,8 @@ def cases() -> Iterator[Case]:
     one = {"epsilon": 4.0, "domain_size": d}
     few, many = rng.integers(0, d, 1 << 17), rng.integers(0, d, 1 << 22)
     some = many[: 1 << 19]
+    binary = BinaryRandomizedResponse(epsilon=4.0)
+    yield Case(name="BRR", shape="d=2", mechanism=binary, values=many % 2)
     yield Case(name="GRR", shape="d=1000", mechanism=RandomizedResponse(**one), values=many, both=100)
     yield Case(name="OUE", shape="d=1000", mechanism=OptimizedUnaryEncoding(**one), values=few, both=3)
     yield Case(name="SUE", shape="d=1000", mechanism=SymmetricUnaryEncoding(**one), values=few)

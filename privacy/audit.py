@@ -22,8 +22,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
+from privacy.confidence import check_confidence, limits
 from privacy.mechanism import Reports
 from privacy.randomness import RandomBytes
 from privacy.units import check_whole
@@ -38,36 +38,13 @@ _LEAST_SIGNAL = 4.0  # standard errors by which a feature must differ before the
 _THRESHOLDS = 1000  # candidates for the test's threshold
 
 
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact limits (low, high) on a probability; each is violated with chance at most (1 - confidence) / 2.
-
-    Clopper and Pearson 1934. Raises ValueError unless 0 <= successes <= trials, trials >= 1 and 0 < confidence < 1.
-    """
-    check_whole("trials", trials, 1, "how often it was tried")
-    check_whole("successes", successes, 0, "how often it succeeded")
-    if successes > trials:
-        raise ValueError(f"successes are {successes} of {trials} trials; expected at most all")
-    _check_confidence(confidence)
-    low, high = _limits(np.array([successes]), trials, confidence)
-    return float(low[0]), float(high[0])
-
-
-def _limits(
-    successes: NDArray[np.int64], trials: int, confidence: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    error, k = (1 - confidence) / 2, successes.astype(np.float64)
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1), trials - k + 1, error), 0.0)
-    high = np.where(k < trials, betaincinv(k + 1, np.maximum(trials - k, 1), 1 - error), 1.0)
-    return low, high
-
-
 def _bounds(
     hits: NDArray[np.int64], trials: int, alarms: NDArray[np.int64], others: int, delta: float, confidence: float
 ) -> NDArray[np.float64]:
     """Lower bounds on epsilon, elementwise. Both directions of the definition rest on the same two limits, so the
     chance that either fails is at most 1 - confidence."""
-    hit_rate, _ = _limits(hits, trials, confidence)
-    _, alarm_rate = _limits(alarms, others, confidence)
+    hit_rate, _ = limits(hits, trials, confidence)
+    _, alarm_rate = limits(alarms, others, confidence)
     forward = np.maximum(hit_rate - delta, 0) / alarm_rate
     backward = np.maximum(1 - alarm_rate - delta, 0) / np.maximum(1 - hit_rate, np.finfo(np.float64).tiny)
     result: NDArray[np.float64] = np.log(np.maximum(np.maximum(forward, backward), 1.0))
@@ -149,7 +126,7 @@ def audit_samples(
         raise ValueError(f"delta is {delta!r}; expected a number in [0, 1)")
     if not claimed_epsilon >= 0:
         raise ValueError(f"claimed_epsilon is {claimed_epsilon!r}; expected a number >= 0")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     a, b = len(present) // 2, len(absent) // 2
     score = score or learned_score(present[:a], absent[:b])
     threshold = _best_threshold(score(present[:a]), score(absent[:b]), delta, confidence)
@@ -215,11 +192,6 @@ def learned_score(present: Observations, absent: Observations) -> Score:
 
 def _columns(observations: Observations) -> Observations:
     return observations[:, None] if observations.ndim == 1 else observations
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence!r}; expected a probability such as 0.95")
 
 
 class Randomizer(Protocol):

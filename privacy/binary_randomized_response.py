@@ -27,8 +27,8 @@ from privacy.unbiased import check_resolution, check_tally, two_level_estimate, 
 class BinaryRandomizedResponse:
     """Warner 1965, section 2, with p = e^eps / (e^eps + 1) as in Kairouz, Oh, Viswanath 2014, section 3.1.
 
-    Reports: uint8[n], 0 or 1. Wire size: 1 bit. Variance of either count, whatever its true value:
-    n p(1-p)/(2p-1)^2 = n e^eps / (e^eps - 1)^2.
+    Reports: uint8[n], 0 or 1. Wire size: 1 bit. Variance of either count, whatever its true value, in devices
+    squared: n p(1-p)/(2p-1)^2 = n e^eps / (e^eps - 1)^2.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size is not 2.
     """
@@ -99,7 +99,7 @@ class BinaryRandomizedResponse:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (2,))
         return two_level_estimate(tally, self.p, self.q, values, 2)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:

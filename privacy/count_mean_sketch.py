@@ -21,40 +21,24 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from privacy.hashing import (
-    check_hash_seed,
-    check_hashes,
-    collision_counts,
-    columns_in_rows,
-    hash_family,
-)
+from privacy.hashing import check_hashes, collision_counts, columns_in_rows
 from privacy.kernels import OwnBit, noisy_one_hot
-from privacy.mechanism import Estimate, Parameters, Reports, Tally
+from privacy.mechanism import Estimate, Reports, Tally
 from privacy.randomness import RandomBytes, device_stream, random_words
-from privacy.sketch import (
-    CollisionModel,
-    add_cells,
-    check_held,
-    check_shape,
-    check_sketch_tally,
-    devices_in_slices,
-    row_dispersion,
-)
-from privacy.thresholds import WORD, ceil_threshold, check_epsilon, exp_below, scaled_words
-from privacy.unbiased import check_resolution
+from privacy.sketch import CollisionModel, CountSketch, check_held, devices_in_slices
+from privacy.sketch_kernels import add_bits, add_cells, row_dispersion
+from privacy.thresholds import WORD, ceil_threshold, exp_below, scaled_words
+from privacy.unbiased import check_tally
 
 _SLICE_WORDS = 1 << 18  # reports are made in slices of about this many 32-bit words
-_LANE_MAXIMUM = 255  # what eight bits can count
-_EVERY_EIGHTH_BIT = np.uint32(0x01010101)
 _SLICE_DEVICES = 1 << 20  # devices simulated at a time
 _DRAWS_PER_ROW = 16  # a binomial costs about as much as this many uniform rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountMeanSketch:
+class CountMeanSketch(CountSketch):
     """Apple's Differential Privacy Team 2017, 'Learning with privacy at scale', section 'Private count mean sketch'
     (algorithms client-side and server-side CMS): a uniform row j, then the one-hot vector of h_j(value), each of its
     m = columns bits flipped with probability q = 1 / (e^(eps/2) + 1).
@@ -69,43 +53,20 @@ class CountMeanSketch:
     one-hot vectors differ in two bits, hence the eps / 2.
 
     Variance of a count with true value f among n reports, over noise, rows and hash families (privacy/sketch.py), with
-    s^2 = e^(eps/2) / (e^(eps/2) - 1)^2 and the sum over all other values:
+    s^2 = e^(eps/2) / (e^(eps/2) - 1)^2 and the sum over all other values, in devices squared:
     (m/(m-1))^2 n s^2 + (m-1)^-1 sum [f' (1 - 1/k) + f'^2 / k].
 
     Raises ValueError if epsilon is outside (0, 12] or below about 1e-8, for rows < 1, columns < 2, more than
     2^28 cells, or a bad hash_seed.
     """
 
-    epsilon: float
-    rows: int
-    columns: int
-    hash_seed: int
-
     name: ClassVar[str] = "count_mean_sketch"
-    domain_size: ClassVar[int] = 1 << 64
-    largest_domain: ClassVar[int] = 1 << 64
-
-    def __post_init__(self) -> None:
-        check_epsilon(self.epsilon)
-        check_shape(self.rows, self.columns, self.name)
-        check_hash_seed(self.hash_seed)
-        check_resolution(self.epsilon, 1 - self.q, self.q)
+    power_of_two: ClassVar[bool] = False
 
     @property
     def report_bits(self) -> int:
         """Bits on the wire of one report."""
-        return (self.rows - 1).bit_length() + self.columns
-
-    @property
-    def parameters(self) -> Parameters:
-        """What device and server must agree on."""
-        return {
-            "mechanism": self.name,
-            "epsilon": float(self.epsilon),
-            "rows": int(self.rows),
-            "columns": int(self.columns),
-            "hash_seed": int(self.hash_seed),
-        }
+        return (int(self.rows) - 1).bit_length() + int(self.columns)
 
     @cached_property
     def threshold(self) -> int:
@@ -115,11 +76,6 @@ class CountMeanSketch:
         rounded up.
         """
         return ceil_threshold(1 / (exp_below(self.epsilon / 2) + 1))
-
-    @property
-    def q(self) -> float:
-        """Probability that a bit is flipped."""
-        return self.threshold / WORD
 
     @cached_property
     def contrast(self) -> float:
@@ -183,29 +139,6 @@ class CountMeanSketch:
         packed = reports[:, 1:].astype("<u4").view(np.uint8)
         return reports[:, 0].astype(np.int64), packed[:, : (self.columns + 7) // 8]
 
-    def tally(self, reports: Reports, *, onto: Tally | None = None) -> Tally:
-        """How many reports of each row have each bit set, int64[rows, columns].
-
-        With `onto`, a tally of this mechanism, they are added to its array in place (it must not be used afterwards)
-        and the result is both. Raises ValueError for reports of another shape, rows out of range or padding bits set.
-        """
-        reports = self._check_reports(reports)
-        before = self._empty() if onto is None else onto
-        check_sketch_tally(before, self.parameters)
-        _add_bits(reports, before.sums)
-        return Tally(before.sums, before.reports + len(reports), self.parameters)
-
-    def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
-        """Unbiased counts of the `values` asked for, float64[len(values)], and their standard errors.
-
-        The standard error is that of a fresh hash family: it includes what collisions do. One pass over the tally, and
-        one hash per value and row. Raises ValueError without values: a sketch does not know what was reported.
-        """
-        check_sketch_tally(tally, self.parameters)
-        if values is None:
-            raise ValueError("values is None; a sketch holds no list of values: pass the 64-bit hashes to estimate")
-        return self.collisions.estimate(*self._cells(tally, check_hashes(values)))
-
     def estimate_jointly(self, tally: Tally, values: NDArray[Any]) -> Estimate:
         """Like `estimate`, for different values, with their collisions with each other taken out (`joint_estimate`).
 
@@ -214,7 +147,7 @@ class CountMeanSketch:
         and row, one step per collision, and the inverse of a matrix of len(values)^2. Raises ValueError for a value
         given twice or more values than a quarter of the sketch's cells, whose equations may have no solution.
         """
-        check_sketch_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.rows, self.columns))
         values = check_hashes(values)
         if len(np.unique(values)) < len(values):
             raise ValueError("values holds a value twice; expected different hashes")
@@ -226,7 +159,6 @@ class CountMeanSketch:
         return self.collisions.joint_estimate(*self._cells(tally, values), collisions)
 
     def _cells(self, tally: Tally, values: NDArray[np.uint64]) -> tuple[NDArray[np.float64], int, float]:
-        """The sums of the values' cells, without noise on average; the reports; the dispersion of all cells."""
         totals = np.zeros(len(values), dtype=np.int64)
         add_cells(tally.sums, self._family, values, totals)
         sums = (totals.astype(np.float64) - tally.reports * self.q) / self.contrast
@@ -240,8 +172,6 @@ class CountMeanSketch:
         Every device is given its row; then the bits of a row are independent, so with o of its r devices in a column,
         the column's sum is Bin(o, 1 - q) + Bin(r - o, q). Time: devices + 2 cells; memory: one tally.
         """
-        if values is None:
-            raise ValueError("values is None; pass the 64-bit hashes that the counts belong to")
         values, counts = check_held(values, counts)
         own = self._empty().sums
         # Rows of one value: a multinomial where it is cheaper than one draw a device.
@@ -258,20 +188,8 @@ class CountMeanSketch:
             sums[:] = rng.binomial(sums, 1 - self.q) + rng.binomial(devices - sums, self.q)
         return Tally(own, int(counts.sum()), self.parameters)
 
-    def standard_error(self, reports: int, count: float = 0.0, second_moment: float | None = None) -> float:
-        """Standard error of one count, in devices, when `count` of the `reports` devices hold the value.
-
-        `second_moment` is the sum of all values' squared counts; without it the other devices are taken to hold all
-        different values, which is the least that collisions can do.
-        """
-        return self.collisions.standard_error(reports, count, second_moment)
-
-    @property
-    def _family(self) -> NDArray[np.uint64]:
-        return hash_family(int(self.hash_seed), int(self.rows))
-
-    def _empty(self) -> Tally:
-        return Tally(np.zeros((self.rows, self.columns), dtype=np.int64), 0, self.parameters)
+    def _add(self, reports: NDArray[np.uint32], sums: NDArray[np.int64]) -> None:
+        add_bits(reports, sums)
 
     def _check_reports(self, reports: Reports) -> NDArray[np.uint32]:
         reports, width = np.asarray(reports), 1 + self.words
@@ -284,50 +202,3 @@ class CountMeanSketch:
         if self.columns % 32 and np.any(reports[:, -1] >> np.uint32(self.columns % 32)):
             raise ValueError("reports have padding bits set; they were not made by this mechanism")
         return np.ascontiguousarray(reports)
-
-
-@njit(cache=True, nogil=True)
-def _add_bits(reports, sums):  # type: ignore[no-untyped-def]
-    """Add the reports row by row, so that a row of 64-bit sums is touched once for up to 255 reports.
-
-    Byte b of lanes[i, w] counts bit 8 b + i of word w, so one addition counts four bits.
-    """
-    width = reports.shape[1] - 1
-    starts, order = _by_row(reports, len(sums))
-    lanes = np.empty((8, width), dtype=np.uint32)
-    gathered = np.empty((_LANE_MAXIMUM, width), dtype=np.uint32)
-    for j in range(len(sums)):
-        row_sums = sums[j]
-        for start in range(starts[j], starts[j + 1], _LANE_MAXIMUM):
-            size = min(_LANE_MAXIMUM, starts[j + 1] - start)
-            for i in range(size):  # a loop of its own: the reports lie scattered, and memory can fetch many at a time
-                report = reports[order[start + i], 1:]
-                for w in range(width):
-                    gathered[i, w] = report[w]
-            lanes[:] = 0
-            for i in range(size):
-                report = gathered[i]
-                for bit in range(8):
-                    lane = lanes[bit]
-                    for w in range(width):
-                        lane[w] += (report[w] >> np.uint32(bit)) & _EVERY_EIGHTH_BIT
-            for w in range(width):
-                for shift in range(0, 32, 8):
-                    first = 32 * w + shift
-                    for bit in range(min(8, len(row_sums) - first)):
-                        row_sums[first + bit] += np.int64((lanes[bit, w] >> np.uint32(shift)) & np.uint32(255))
-
-
-@njit(cache=True, nogil=True)
-def _by_row(reports, rows):  # type: ignore[no-untyped-def]
-    """Where each row starts in the order of rows, int64[rows + 1], and the reports in that order, int64[n]."""
-    starts, order = np.zeros(rows + 1, dtype=np.int64), np.empty(len(reports), dtype=np.int64)
-    for i in range(len(reports)):
-        starts[np.int64(reports[i, 0]) + 1] += 1
-    for j in range(rows):
-        starts[j + 1] += starts[j]
-    ends = starts.copy()
-    for i in range(len(reports)):
-        order[ends[reports[i, 0]]] = i
-        ends[reports[i, 0]] += 1
-    return starts, order

@@ -46,8 +46,8 @@ class DistributedUnaryEncoding:
     shares are uniform. `neighbours`: REPLACEMENT (a vote moves) or PARTICIPATION (a vote moves
     or is absent; devices without a vote send `silence`).
 
-    Reports: uint8[n, d], entries 0, 1, 2. Wire size: 2 d bits before sharing. Variance of a count: n q (1 - q) for n
-    reports, whatever is counted. The local epsilon of a report is infinite.
+    Reports: uint8[n, d], entries 0, 1, 2. Wire size: 2 d bits before sharing. Variance of a count, in devices squared:
+    n q (1 - q) for n reports, whatever is counted. The local epsilon of a report is infinite.
 
     Raises ValueError if a field is out of range, or if fair coins on all devices are not enough noise.
     """
@@ -156,7 +156,7 @@ class DistributedUnaryEncoding:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.domain_size,))
         sums = tally.sums if values is None else tally.sums[check_values(values, self.domain_size)]
         counts = np.asarray(sums - tally.reports * self.q, dtype=np.float64)
         return Estimate(counts, np.full(len(counts), self.standard_error(tally.reports)), tally.reports)

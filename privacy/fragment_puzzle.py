@@ -13,34 +13,23 @@ candidate words, and asks the word sketch which of them are real.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.fragment_search import Discovery, FragmentSearch
-from privacy.hashing import PRIME, check_hash_seed, derive_seed, folded_product, hash_columns, row_coefficients
+from privacy.hashing import PRIME, check_hash_seed, derive_seed, hash_columns, polynomial_values, row_coefficients
 from privacy.mechanism import Estimate, Parameters, Reports, Tally
 from privacy.randomness import DeviceStream, RandomBytes, device_stream, random_words
 from privacy.sketch import check_held
-from privacy.thresholds import check_epsilon, scaled_words
+from privacy.thresholds import check_epsilon, scaled_words, split_epsilon
 from privacy.unbiased import check_tally
 from privacy.word_codes import WordCodes
 
 LARGEST_PUZZLE_BITS = 16
-
-
-def split_epsilon(epsilon: float, share: float) -> tuple[float, float]:
-    """Two budgets whose exact sum is at most epsilon: about `share` of it, and the rest."""
-    first = epsilon * share
-    rest = epsilon - first
-    while Fraction(first) + Fraction(rest) > Fraction(epsilon):
-        rest = float(np.nextafter(rest, 0.0))  # the subtraction was rounded up
-    return first, rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +50,9 @@ class SequenceFragmentPuzzle:
     Tally: int64[P + (P + 1) rows columns]: how many reports chose each position, the sketch of each position's pieces,
     the sketch of the words. A sketch of its own for every position has P times less noise than one for all.
 
-    Variance of a word's count: that of `CountMeanSketch` at the word's share of epsilon. A piece of position l is found
-    in n / P reports, so the standard error of its device count is sqrt(P) times that of the sketch at n reports: pieces
-    decide what can be found.
+    Variance of a word's count, in devices squared: that of `CountMeanSketch` at the word's share of epsilon. A piece of
+    position l is found in n / P reports, so the standard error of its device count is sqrt(P) times that of the sketch
+    at n reports: pieces decide what can be found.
 
     Raises ValueError for what `CountMeanSketch` and `WordCodes` refuse, a fragment_length that does not divide
     word_length, puzzle_bits outside 1 .. 16, a share outside (0, 1), or pieces that 61 bits cannot number.
@@ -160,8 +149,7 @@ class SequenceFragmentPuzzle:
         and Wegman 1979): two words are one value with probability at most word_length / 2^61.
         """
         point, _, _ = row_coefficients(derive_seed(self.hash_seed, "word values"), 0)
-        values: NDArray[np.uint64] = _polynomials(np.ascontiguousarray(codes), np.uint64(point))
-        return values
+        return polynomial_values(codes, point)
 
     def puzzles(self, codes: NDArray[np.uint8]) -> NDArray[np.int64]:
         """int64[n]: the `puzzle_bits`-bit hash of each word."""
@@ -220,8 +208,8 @@ class SequenceFragmentPuzzle:
         and the result is both. Raises ValueError for anything but reports of this mechanism.
         """
         positions, pieces, words = self.split(reports)
-        total = onto or Tally(self._empty_sums(), 0, self.parameters)
-        check_tally(total, self.parameters)
+        total = onto or Tally(np.zeros(self._shape, dtype=np.int64), 0, self.parameters)
+        check_tally(total, self.parameters, self._shape)
         *by_position, of_words = self.sketch_tallies(total)
         for position, sketch in enumerate(by_position):
             self.fragment_sketch.tally(pieces[positions == position], onto=sketch)
@@ -241,7 +229,7 @@ class SequenceFragmentPuzzle:
 
     def estimate(self, tally: Tally, values: NDArray[np.uint8] | None = None) -> Estimate:
         """Unbiased counts of the words asked for (codes uint8[m, word_length]) and their standard errors."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, self._shape)
         if values is None:
             raise ValueError(
                 "values is None; pass the codes of the words to estimate, or look for words with `discover`"
@@ -269,7 +257,7 @@ class SequenceFragmentPuzzle:
         reported are these. `minimum_count` further withholds rarer words. Raises ValueError if pieces join to more than
         `largest_join` words.
         """
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, self._shape)
         search = FragmentSearch(
             puzzle=self,
             fragment_z=fragment_z,
@@ -293,7 +281,7 @@ class SequenceFragmentPuzzle:
         puzzles, width = self.puzzles(codes), self.fragment_length
         _, counts = check_held(puzzles, counts)
         held = rng.multinomial(counts, np.full(self.positions, 1 / self.positions))
-        total = Tally(self._empty_sums(), int(counts.sum()), self.parameters)
+        total = Tally(np.zeros(self._shape, dtype=np.int64), int(counts.sum()), self.parameters)
         total.sums[: self.positions] = held.sum(axis=0)
         *by_position, of_words = self.sketch_tallies(total)
         for position, sketch in enumerate(by_position):
@@ -311,8 +299,9 @@ class SequenceFragmentPuzzle:
         seed = derive_seed(self.hash_seed, purpose)
         return CountMeanSketch(epsilon=epsilon, rows=self.rows, columns=self.columns, hash_seed=seed)
 
-    def _empty_sums(self) -> NDArray[np.int64]:
-        return np.zeros(self.positions + (self.positions + 1) * self.rows * self.columns, dtype=np.int64)
+    @property
+    def _shape(self) -> tuple[int]:
+        return (self.positions + (self.positions + 1) * self.rows * self.columns,)
 
 
 def _companion(stream: DeviceStream, number: int) -> DeviceStream:
@@ -320,16 +309,3 @@ def _companion(stream: DeviceStream, number: int) -> DeviceStream:
     for _ in range(number):
         stream = stream.companion
     return stream
-
-
-@njit(cache=True, nogil=True)
-def _polynomials(codes, point):  # type: ignore[no-untyped-def]
-    out = np.empty(len(codes), dtype=np.uint64)
-    prime = np.uint64(PRIME)
-    for i in range(len(codes)):
-        total = np.uint64(0)
-        for code in codes[i]:
-            total = folded_product(total, point) + np.uint64(code)
-        total = (total & prime) + (total >> np.uint64(61))
-        out[i] = total - prime if total >= prime else total
-    return out

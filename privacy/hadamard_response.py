@@ -20,10 +20,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from privacy.hadamard_sketch import transform
 from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
-from privacy.randomness import RandomBytes, random_words
-from privacy.subset_selection import mixture_threshold, scaled_word
+from privacy.mixture import mixture_threshold, scaled_word
+from privacy.randomness import RandomBytes, device_stream, random_words
+from privacy.sketch_kernels import transform
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally
 
@@ -44,7 +44,8 @@ class HadamardResponse:
     Reports: uint32[n], a point below B b. Wire size: log2(B b) bits. The tally is the histogram of the points,
     int64[B b]. The estimate of a count is the sum of H[row, y] / M over the reports y in its block. It is unbiased
     whatever the others hold, but the variance depends on how many devices n_b have a value of the same block (f of them
-    the value itself): (n (1 - M) / B + n_b M - f M^2) / M^2, about 8 n / (e^eps - 1) for f = 0 and even blocks.
+    the value itself): in devices squared, (n (1 - M) / B + n_b M - f M^2) / M^2, about 8 n / (e^eps - 1) for f = 0 and
+    even blocks.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
     """
@@ -108,12 +109,15 @@ class HadamardResponse:
         return values % self.shape[0]
 
     def privatize(self, values: NDArray[np.int64], rng: RandomBytes) -> Reports:
-        """int64[n] values -> uint32[n] points. Two 64-bit words a report, always."""
+        """int64[n] values -> uint32[n] points. Two 64-bit words a report, always.
+
+        Raises TypeError for values that are no integers, ValueError for values outside 0 .. domain_size - 1.
+        """
         values = check_values(values, self.domain_size)
-        reports = np.empty(len(values), dtype=np.uint32)
+        reports, stream = np.empty(len(values), dtype=np.uint32), device_stream(rng)
         for start in range(0, len(values), SLICE):
             rows = values[start : start + SLICE]
-            words = random_words(rng, 2 * len(rows))
+            words = random_words(stream, 2 * len(rows))
             _draw(rows, words, np.uint64(self.threshold), *self.shape, reports[start : start + SLICE])
         return reports
 
@@ -126,7 +130,7 @@ class HadamardResponse:
 
         Time: O(B b log b), whatever the number of values asked for.
         """
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.points,))
         asked = check_values(np.arange(self.domain_size) if values is None else values, self.domain_size)
         n, m, (blocks, size) = tally.reports, self.threshold / WORD, self.shape
         sums = tally.sums.reshape(blocks, size).copy()

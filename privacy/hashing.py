@@ -165,6 +165,27 @@ def _columns(values, a, b, c, columns):  # type: ignore[no-untyped-def]
     return out
 
 
+def polynomial_values(codes: NDArray[np.uint8], point: int) -> NDArray[np.uint64]:
+    """uint64[n]: the polynomial with each row of codes, uint8[n, length], as coefficients, at a point of the field.
+
+    Two rows are one value for at most length - 1 of the p points (Carter and Wegman 1979).
+    """
+    values: NDArray[np.uint64] = _polynomials(np.ascontiguousarray(codes), np.uint64(point))
+    return values
+
+
+@njit(cache=True, nogil=True)
+def _polynomials(codes, point):  # type: ignore[no-untyped-def]
+    out = np.empty(len(codes), dtype=np.uint64)
+    for i in range(len(codes)):
+        total = np.uint64(0)
+        for code in codes[i]:
+            total = folded_product(total, point) + np.uint64(code)
+        total = (total & _P) + (total >> _61)
+        out[i] = total - _P if total >= _P else total
+    return out
+
+
 def columns_in_rows(
     values: NDArray[np.uint64], rows: NDArray[np.uint64], family: NDArray[np.uint64], columns: int
 ) -> NDArray[np.int64]:

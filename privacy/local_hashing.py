@@ -43,13 +43,13 @@ class LocalHashing:
     """Wang, Blocki, Li, Jha 2017, section 4.4 (OLH), over the pairwise independent family of Carter, Wegman 1979,
     section 3 (linear maps modulo a prime).
 
-    Reports: structured array (seed uint64, hash uint32). Wire size: 64 + ceil(log2 g) bits. A report is randomized
+    Reports: structured array [n] (seed uint64, hash uint32). Wire size: 64 + ceil(log2 g) bits. A report is randomized
     response over g hashes: with probability t = (e^eps - 1) / (e^eps + g - 1) the true hash, else a uniform one. It
     supports the own value with probability p = t + (1-t)/g and any other given value with probability
     q = t C + (1-t)/g, where C, about 1/g, is the probability that two values collide. Reports are independent, so the
-    variance of a count with true value f among n reports is exactly f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, about
-    4 n e^eps / (e^eps - 1)^2 for f = 0. g is near e^eps + 1, and P where the domain is too small to gain from
-    collisions (the mechanism is then randomized response over P values).
+    variance of a count with true value f among n reports is exactly, in devices squared,
+    f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, about 4 n e^eps / (e^eps - 1)^2 for f = 0. g is near e^eps + 1, and
+    P where the domain is too small to gain from collisions (the mechanism is then randomized response over P values).
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
     """
@@ -194,7 +194,7 @@ class LocalHashing:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.domain_size,))
         return two_level_estimate(tally, self.p, self.q, values, self.domain_size)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:

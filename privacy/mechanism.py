@@ -34,7 +34,8 @@ class Tally:
     """The additive sum of reports: all that the server has to keep.
 
     `sums` is int64 (shape set by the mechanism), `reports` counts the reports in it, `parameters` says which mechanism
-    they came from. `a + b` holds the reports of both, in any order with identical results.
+    they came from. `a + b` holds the reports of both, in any order with identical results. Adding tallies of other
+    parameters (or hash seeds) or shapes raises ValueError.
     """
 
     sums: NDArray[np.int64]
@@ -45,6 +46,11 @@ class Tally:
         if dict(self.parameters) != dict(other.parameters):
             raise ValueError(
                 f"tallies of different mechanisms cannot be added: {dict(self.parameters)} and {dict(other.parameters)}"
+            )
+        if self.sums.shape != other.sums.shape:
+            raise ValueError(
+                f"tallies of different shapes cannot be added: {self.sums.shape} and {other.sums.shape}; "
+                "one of them was not made by its mechanism"
             )
         return Tally(self.sums + other.sums, self.reports + other.reports, self.parameters)
 

@@ -19,8 +19,9 @@ from privacy.unbiased import check_tally
 class NoPrivacy:
     """Privacy off, as a class rather than an `if`. Epsilon is infinite, estimates are exact, standard errors are 0.
 
-    Reports: int64[n], the values. Wire size: ceil(log2 d) bits. Raises ValueError if domain_size is outside
-    2 .. largest_domain.
+    Reports: int64[n], the values. Wire size: ceil(log2 d) bits. Variance of a count: 0 devices squared.
+
+    Raises ValueError if domain_size is outside 2 .. largest_domain.
     """
 
     domain_size: int
@@ -53,7 +54,7 @@ class NoPrivacy:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """The true counts; standard errors are 0."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.domain_size,))
         sums = tally.sums if values is None else tally.sums[check_values(values, self.domain_size)]
         counts = sums.astype(np.float64)
         return Estimate(counts, np.zeros_like(counts), tally.reports)

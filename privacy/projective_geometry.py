@@ -31,8 +31,8 @@ from privacy.finite_geometry import (
 )
 from privacy.hadamard_response import SLICE, point_histogram, simulate_points
 from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
-from privacy.randomness import RandomBytes, random_words
-from privacy.subset_selection import mean_variance, mixture_threshold, scaled_word
+from privacy.mixture import mean_variance, mixture_threshold, scaled_word
+from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
 
@@ -53,8 +53,9 @@ class ProjectiveGeometryResponse:
     chosen where e^eps exceeds d.
 
     Reports: uint32[n], a point below K. Wire size: ceil(log2 K) bits. The tally is the histogram of points, int64[K].
-    Variance of a count with true value f among n reports: f p(1-p)/(p-q')^2 + (n-f) q'(1-q')/(p-q')^2, which for f = 0,
-    q = e^eps + 1 and large t is 4 n e^eps / (e^eps - 1)^2.
+    Variance of a count with true value f among n reports, in devices squared:
+    f p(1-p)/(p-q')^2 + (n-f) q'(1-q')/(p-q')^2, which for f = 0, q = e^eps + 1 and large t is
+    4 n e^eps / (e^eps - 1)^2.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
     """
@@ -131,13 +132,16 @@ class ProjectiveGeometryResponse:
         return self._support[1]
 
     def privatize(self, values: NDArray[np.int64], rng: RandomBytes) -> Reports:
-        """int64[n] values -> uint32[n] points. Two 64-bit words a report, always, and at most 2 t steps."""
+        """int64[n] values -> uint32[n] points. Two 64-bit words a report, always, and at most 2 t steps.
+
+        Raises TypeError for values that are no integers, ValueError for values outside 0 .. domain_size - 1.
+        """
         values = check_values(values, self.domain_size)
         geometry, own, points = self._geometry, self.hyperplane_size, self.points
-        reports = np.empty(len(values), dtype=np.uint32)
+        reports, stream = np.empty(len(values), dtype=np.uint32), device_stream(rng)
         for start in range(0, len(values), SLICE):
             rows = values[start : start + SLICE]
-            words = random_words(rng, 2 * len(rows))
+            words = random_words(stream, 2 * len(rows))
             _draw(rows, words, np.uint64(self.threshold), own, points, geometry, reports[start : start + SLICE])
         return reports
 
@@ -147,7 +151,7 @@ class ProjectiveGeometryResponse:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors. Time: O(K + d q t), whatever the number of values asked for."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.points,))
         supports = reports_on_hyperplanes(tally.sums, self._geometry)
         on_planes = Tally(supports, tally.reports, tally.parameters)
         return two_level_estimate(on_planes, self.p, self.q, values, self.domain_size)

@@ -39,8 +39,8 @@ class RandomizedResponse:
     then one more symbol, value -1 on the device and report d on the wire, and no observer can tell a device without a
     match from one that has it. Whether a device has a match is as well protected as which one.
 
-    Reports: int64[n], 0 .. K - 1. Wire size: ceil(log2 K) bits. Variance of a count with true value f among n reports:
-    f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 is n (K - 2 + e^eps) / (e^eps - 1)^2.
+    Reports: int64[n], 0 .. K - 1. Wire size: ceil(log2 K) bits. Variance of a count with true value f among n reports,
+    in devices squared: f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 is n (K - 2 + e^eps) / (e^eps - 1)^2.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
     """
@@ -159,13 +159,13 @@ class RandomizedResponse:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors: of the d values, or of those asked for; without 'no match'."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.symbols,))
         wanted = np.arange(self.domain_size) if values is None and self.null else values
         return two_level_estimate(tally, self.p, self.q, wanted, self.domain_size)
 
     def estimate_null(self, tally: Tally) -> Estimate:
         """Unbiased number of devices without a match, one entry. Raises ValueError without `null`."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.symbols,))
         if not self.null:
             raise ValueError("null is False; this mechanism has no answer 'no match' to estimate (set null=True)")
         return two_level_estimate(tally, self.p, self.q, np.array([self.domain_size]), self.symbols)

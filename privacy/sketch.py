@@ -1,4 +1,6 @@
-"""What the two count mean sketches share: their shape, their variance, and what the server can learn about collisions.
+"""What the two count mean sketches share: shape, tallies, variance, and what the server can learn about collisions.
+
+    sketch.estimate(sketch.tally(more_reports, onto=tally_so_far), hash_strings(["😂"]))     # CountSketch, of either
 
 Both estimate the count of a value d from the sum A of one cell a row, and every report i adds a_i to it:
 
@@ -17,17 +19,18 @@ of Alon, Matias and Szegedy 1996, with the noise taken out), so no list of the o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from privacy.hashing import add_row_cells, check_hashes
-from privacy.mechanism import Estimate, Parameters, Tally, check_counts
-from privacy.unbiased import check_tally
+from privacy.hashing import check_hash_seed, check_hashes, hash_family
+from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.thresholds import WORD, check_epsilon
+from privacy.unbiased import check_resolution, check_tally
 
 LARGEST_SKETCH = 1 << 28
 """Cells of a sketch: a tally of 2 GiB. Apple's largest is 2^26 (0.5 GiB)."""
@@ -37,21 +40,13 @@ def check_shape(rows: int, columns: int, mechanism: str, *, power_of_two: bool =
     """Raise ValueError unless rows >= 1, columns >= 2 (a power of two where asked) and the sketch has <= 2^28 cells."""
     for name, value, least in (("rows", rows, 1), ("columns", columns, 2)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ValueError(f"{name} is {value!r}; expected a whole number")
+            raise ValueError(f"{name} is {value!r}; expected a whole number >= {least}")
         if value < least:
             raise ValueError(f"{name} is {value}; expected {least} or more")
     if power_of_two and columns & (columns - 1):
         raise ValueError(f"columns is {columns}; {mechanism} needs a power of two (2, 4, 8, ...)")
     if rows * columns > LARGEST_SKETCH:
         raise ValueError(f"rows x columns is {rows} x {columns}; expected at most 2^28 cells (a tally of 2 GiB)")
-
-
-def check_sketch_tally(tally: Tally, parameters: Parameters) -> None:
-    """Raise ValueError unless the tally was made with these parameters and has the sketch's shape."""
-    check_tally(tally, parameters)
-    shape = (parameters["rows"], parameters["columns"])
-    if tally.sums.shape != shape or tally.sums.dtype != np.int64:
-        raise ValueError(f"the tally has shape {tally.sums.shape} and dtype {tally.sums.dtype}; expected int64{shape}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +121,111 @@ class CollisionModel:
         return float(np.sqrt(self.variance(reports, np.array(float(count)), pairs)))
 
 
-def check_held(values: NDArray[Any], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hashes, and how many devices hold each; no values are held by no devices."""
+@dataclass(frozen=True, kw_only=True)
+class CountSketch(ABC):
+    """Both sketches, but for their reports and their noise."""
+
+    epsilon: float
+    rows: int
+    columns: int
+    hash_seed: int
+
+    name: ClassVar[str]
+    power_of_two: ClassVar[bool]
+    """Whether the columns have to be one."""
+    domain_size: ClassVar[int] = 1 << 64
+    largest_domain: ClassVar[int] = 1 << 64
+
+    def __post_init__(self) -> None:
+        check_epsilon(self.epsilon)
+        check_shape(self.rows, self.columns, self.name, power_of_two=self.power_of_two)
+        check_hash_seed(self.hash_seed)
+        check_resolution(self.epsilon, 1 - self.q, self.q)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What device and server must agree on."""
+        return {
+            "mechanism": self.name,
+            "epsilon": float(self.epsilon),
+            "rows": int(self.rows),
+            "columns": int(self.columns),
+            "hash_seed": int(self.hash_seed),
+        }
+
+    @property
+    @abstractmethod
+    def threshold(self) -> int:
+        """T: a bit or sign is flipped if a 64-bit word is below T."""
+
+    @property
+    def q(self) -> float:
+        """Probability of a flip."""
+        return self.threshold / WORD
+
+    @property
+    @abstractmethod
+    def collisions(self) -> CollisionModel:
+        """The moments of a report's contribution to a cell of its row, which is 1 on average in its own cell."""
+
+    def tally(self, reports: Reports, *, onto: Tally | None = None) -> Tally:
+        """The sum of the reports, int64[rows, columns]: of their bits (CMS) or their signs (HCMS).
+
+        With `onto`, a tally of this mechanism, they are added to its array in place (it must not be used afterwards)
+        and the result is both. Raises ValueError for reports of another shape, numbers out of range or padding bits
+        set, and for a tally of another mechanism.
+        """
+        reports = self._check_reports(reports)
+        before = self._empty() if onto is None else onto
+        check_tally(before, self.parameters, (self.rows, self.columns))
+        sums = np.ascontiguousarray(before.sums)
+        self._add(reports, sums)
+        return Tally(sums, before.reports + len(reports), self.parameters)
+
+    def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
+        """Unbiased counts of the `values` asked for, float64[len(values)], and their standard errors, in devices.
+
+        The standard error is that of a fresh hash family: it includes what collisions do. Time: one pass over the tally
+        (HCMS: a transform of every row, m log2 m additions), and one hash per value and row. Raises ValueError without
+        values: a sketch does not know what was reported.
+        """
+        check_tally(tally, self.parameters, (self.rows, self.columns))
+        if values is None:
+            raise ValueError("values is None; a sketch holds no list of values: pass the 64-bit hashes to estimate")
+        return self.collisions.estimate(*self._cells(tally, check_hashes(values)))
+
+    def standard_error(self, reports: int, count: float = 0.0, second_moment: float | None = None) -> float:
+        """Standard error of one count, in devices, when `count` of the `reports` devices hold the value.
+
+        `second_moment` is the sum of all values' squared counts; without it the other devices are taken to hold all
+        different values, which is the least that collisions can do.
+        """
+        return self.collisions.standard_error(reports, count, second_moment)
+
+    @property
+    def _family(self) -> NDArray[np.uint64]:
+        return hash_family(int(self.hash_seed), int(self.rows))
+
+    def _empty(self) -> Tally:
+        return Tally(np.zeros((self.rows, self.columns), dtype=np.int64), 0, self.parameters)
+
+    @abstractmethod
+    def _check_reports(self, reports: Reports) -> NDArray[np.uint32]:
+        """The reports, contiguous. Raises ValueError for anything else."""
+
+    @abstractmethod
+    def _add(self, reports: NDArray[np.uint32], sums: NDArray[np.int64]) -> None:
+        """Add the reports to int64[rows, columns], in place."""
+
+    @abstractmethod
+    def _cells(self, tally: Tally, values: NDArray[np.uint64]) -> tuple[NDArray[np.float64], int, float]:
+        """The sums of the values' cells, without noise on average; the reports; the dispersion of all cells."""
+
+
+def check_held(values: NDArray[Any] | None, counts: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes, and how many devices hold each; no values are held by no devices. Raises ValueError without values."""
+    if values is None:
+        raise ValueError("values is None; pass the 64-bit hashes that the counts belong to")
     values = check_hashes(values)
     if not len(values) and not np.size(counts):
         return values, np.zeros(0, dtype=np.int64)
@@ -144,25 +242,3 @@ def devices_in_slices(values: NDArray[np.uint64], counts: NDArray[np.int64], ste
         some = slice(first, last + 1)
         held = np.minimum(ends[some], stop) - np.maximum(ends[some] - counts[some], start)
         yield np.repeat(values[some], held)
-
-
-@njit(cache=True, nogil=True)
-def add_cells(sums, family, values, totals):  # type: ignore[no-untyped-def]
-    """Row by row, so that a row of the tally is read from memory once."""
-    for j in range(len(sums)):
-        add_row_cells(sums[j], values, family[j, 0], family[j, 1], family[j, 2], totals)
-
-
-@njit(cache=True, nogil=True)
-def row_dispersion(sums):  # type: ignore[no-untyped-def]
-    """Sum over all cells of the squared distance from the mean of their row."""
-    total = 0.0
-    for row in sums:
-        first, second = 0, 0.0
-        for cell in row:
-            first += cell
-        mean = first / len(row)
-        for cell in row:
-            second += (cell - mean) ** 2
-        total += second
-    return total

@@ -21,7 +21,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from privacy.mechanism import Estimate, Parameters, Reports, Tally, simulate_by_reports
-from privacy.randomness import RandomBytes, random_words
+from privacy.mixture import mean_variance, mixture_threshold, scaled_word
+from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
 
@@ -34,32 +35,6 @@ _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 _BIT_INDEX = np.array(sorted(range(64), key=lambda i: int(_DE_BRUIJN) << i & (1 << 64) - 1), dtype=np.int64)
 
 
-def mixture_threshold(epsilon: float, least_uniform: Fraction, most_own: Fraction) -> int:
-    """The largest T such that 'with probability T / 2^64 draw from the own set, else from everything' keeps epsilon.
-
-    Let U(y) be the probability of report y in the draw from everything, the same for all values and at least
-    `least_uniform`, and S_x(y) <= `most_own` that in the draw from the own set of value x. With M = T / 2^64,
-
-        (1 - M) U(y)  <=  P[y | x]  <=  (1 - M) U(y) + M most_own        for every x and y,
-
-    so no ratio is above 1 + M / (1 - M) * most_own / least_uniform, which is at most e^eps if M / (1 - M) is at most
-    r = (e^eps - 1) * least_uniform / most_own. The bounds hold whatever rounding the uniform draws do.
-    """
-    r = (exp_below(epsilon) - 1) * least_uniform / most_own
-    return max(0, math.floor(WORD * r / (1 + r)))
-
-
-def mean_variance(p: float, q: float, domain_size: int) -> float:
-    """Variance of a count per report, averaged over the values when devices are spread evenly over them.
-
-    Parameters are chosen by it, on devices and on the server: only basic operations, which are the same everywhere.
-    """
-    f = 1 / domain_size
-    if p == q:
-        return math.inf
-    return (f * p * (1 - p) + (1 - f) * q * (1 - q)) / ((p - q) * (p - q))
-
-
 @dataclass(frozen=True, kw_only=True)
 class SubsetSelection:
     """Ye and Barg 2018, section III (also Wang et al. 2016, 'k-subset mechanism'): a uniform k-subset that holds the
@@ -68,8 +43,8 @@ class SubsetSelection:
 
     k is the size with the least variance, next to d / (e^eps + 1); k = 1 is randomized response.
     Reports: uint16[n, k], each row in increasing order. Wire size: k ceil(log2 d) bits.
-    Variance of a count with true value f among n reports: f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 and
-    large d is about 4 n e^eps / (e^eps - 1)^2.
+    Variance of a count with true value f among n reports, in devices squared:
+    f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 and large d is about 4 n e^eps / (e^eps - 1)^2.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
     """
@@ -140,15 +115,18 @@ class SubsetSelection:
         return m * (k - 1) / (d - 1) + (1 - m) * k / d
 
     def privatize(self, values: NDArray[np.int64], rng: RandomBytes) -> Reports:
-        """int64[n] values -> uint16[n, k] sorted sets. `words_per_report` 64-bit words a report, always."""
+        """int64[n] values -> uint16[n, k] sorted sets. `words_per_report` 64-bit words a report, always.
+
+        Raises TypeError for values that are no integers, ValueError for values outside 0 .. domain_size - 1.
+        """
         values = check_values(values, self.domain_size)
         d, k, per = self.domain_size, self.subset_size, self.words_per_report
         draw = _draw_small if k <= _LARGEST_LANE_SET else _draw_large
-        reports = np.empty((len(values), k), dtype=np.uint16)
+        reports, stream = np.empty((len(values), k), dtype=np.uint16), device_stream(rng)
         step = max(_LANES, _SLICE_WORDS // per)
         for start in range(0, len(values), step):
             rows = values[start : start + step]
-            words = random_words(rng, len(rows) * per)
+            words = random_words(stream, len(rows) * per)
             draw(rows, words, d, k, np.uint64(self.threshold), reports[start : start + step])
         return reports
 
@@ -171,7 +149,7 @@ class SubsetSelection:
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.domain_size,))
         return two_level_estimate(tally, self.p, self.q, values, self.domain_size)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
@@ -191,13 +169,6 @@ def _ideal_support(e: float, d: int, k: int) -> tuple[float, float]:
     """(p, q) without rounding, for e = e^epsilon."""
     p = k * e / (k * e + d - k)
     return p, (p * (k - 1) + (1 - p) * k) / (d - 1)
-
-
-@njit(inline="always", cache=True)
-def scaled_word(word: np.uint64, bound: np.uint64) -> np.uint64:
-    """floor(word * bound / 2^64) for bound <= 2^32: privacy.thresholds.scaled_words, one word at a time."""
-    low = ((word & np.uint64(0xFFFFFFFF)) * bound) >> np.uint64(32)
-    return ((word >> np.uint64(32)) * bound + low) >> np.uint64(32)
 
 
 # How a set is drawn (Floyd's method, Bentley and Floyd 1987). Step s of k draws t uniform on 0 .. d - k + s and adds

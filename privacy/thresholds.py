@@ -32,7 +32,7 @@ def check_epsilon(epsilon: float) -> None:
 def check_domain(domain_size: int, largest: int, mechanism: str) -> None:
     """Raise ValueError unless 2 <= domain_size <= largest."""
     if isinstance(domain_size, bool) or not isinstance(domain_size, int | np.integer):
-        raise ValueError(f"domain_size is {domain_size!r}; expected a whole number")
+        raise ValueError(f"domain_size is {domain_size!r}; expected a whole number, 2 to {largest} for {mechanism}")
     if not 2 <= domain_size <= largest:
         raise ValueError(
             f"domain_size is {domain_size}; {mechanism} supports 2 to {largest} values "
@@ -64,6 +64,15 @@ def exp_below(epsilon: float) -> Fraction:
         # Decimal.exp is correctly rounded to nearest whatever the rounding mode; one unit in the last place lower is
         # therefore always below the true value.
         return Fraction(Decimal(epsilon).exp().next_minus())
+
+
+def split_epsilon(epsilon: float, share: float) -> tuple[float, float]:
+    """Two budgets whose exact sum is at most epsilon: about `share` of it, and the rest."""
+    first = epsilon * share
+    rest = epsilon - first
+    while Fraction(first) + Fraction(rest) > Fraction(epsilon):
+        rest = float(np.nextafter(rest, 0.0))  # the subtraction was rounded up
+    return first, rest
 
 
 def floor_threshold(probability: Fraction) -> int:

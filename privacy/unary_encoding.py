@@ -100,7 +100,7 @@ class _UnaryEncoding(ABC):
 
     def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
         """Unbiased counts and their standard errors."""
-        check_tally(tally, self.parameters)
+        check_tally(tally, self.parameters, (self.domain_size,))
         return two_level_estimate(tally, self.p, self.q, values, self.domain_size)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
@@ -121,7 +121,7 @@ class OptimizedUnaryEncoding(_UnaryEncoding):
     q = 1 / (e^eps + 1).
 
     Reports: uint8[n, ceil(d / 8)]; value v is bit v % 8 of byte v // 8, counted from the least significant; padding
-    bits are 0. Wire size: d bits. Variance of a count with true value f among n reports:
+    bits are 0. Wire size: d bits. Variance of a count with true value f among n reports, in devices squared:
     f p(1-p)/(p-q)^2 + (n-f) q(1-q)/(p-q)^2, which for f = 0 is 4 n e^eps / (e^eps - 1)^2.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
@@ -145,8 +145,9 @@ class SymmetricUnaryEncoding(_UnaryEncoding):
     """Wang, Blocki, Li, Jha 2017, section 4.2 (SUE); Erlingsson, Pihur, Korolova 2014 (basic one-time RAPPOR).
 
     Every bit of the one-hot vector is flipped with probability q = 1 / (e^(eps/2) + 1): the true one is sent as 1 with
-    p = 1 - q and, unlike in some implementations, as 0 with q. Reports as of OptimizedUnaryEncoding. Wire size: d bits.
-    Variance of a count, whatever its true value: n q(1-q)/(1-2q)^2 = n e^(eps/2) / (e^(eps/2) - 1)^2.
+    p = 1 - q and, unlike in some implementations, as 0 with q. Reports: uint8[n, ceil(d / 8)] as of
+    OptimizedUnaryEncoding. Wire size: d bits. Variance of a count, whatever its true value, in devices squared:
+    n q(1-q)/(1-2q)^2 = n e^(eps/2) / (e^(eps/2) - 1)^2.
 
     Raises ValueError if epsilon is outside (0, 12] or domain_size outside 2 .. largest_domain.
     """

@@ -16,11 +16,15 @@ from privacy.mechanism import Estimate, Parameters, Tally
 from privacy.thresholds import check_values
 
 
-def check_tally(tally: Tally, parameters: Parameters) -> None:
-    """Raise ValueError if the tally was made by a mechanism with other parameters."""
+def check_tally(tally: Tally, parameters: Parameters, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if the tally was made by a mechanism with other parameters, or its sums are not int64[shape]."""
     got: Mapping[str, object] = dict(tally.parameters)
     if got != dict(parameters):
         raise ValueError(f"the tally was made with {got}; this mechanism is {dict(parameters)}")
+    if tally.sums.shape != tuple(shape) or tally.sums.dtype != np.int64:
+        raise ValueError(
+            f"the tally's sums have shape {tally.sums.shape} and dtype {tally.sums.dtype}; expected int64{list(shape)}"
+        )
 
 
 def check_resolution(epsilon: float, p: float, q: float) -> None:

@@ -102,12 +102,12 @@ class WordCodes:
     def check(self, codes: NDArray[Any]) -> NDArray[np.uint8]:
         """The codes, if they are those of words. Raises TypeError for another dtype, ValueError for anything else."""
         codes = np.asarray(codes)
+        if codes.dtype != np.uint8:
+            raise TypeError(f"codes have dtype {codes.dtype}; expected uint8, as `encode` makes them")
         if codes.ndim != 2 or codes.shape[1] != self.word_length:
             raise ValueError(
                 f"codes have shape {codes.shape}; expected (n, {self.word_length}), as `encode` makes them"
             )
-        if codes.dtype != np.uint8:
-            raise TypeError(f"codes have dtype {codes.dtype}; expected uint8, as `encode` makes them")
         if codes.size and int(codes.max()) > len(self.alphabet):
             raise ValueError(f"codes reach to {int(codes.max())}; expected 0 .. {len(self.alphabet)}")
         padding = codes == 0

@@ -1,10 +1,10 @@
-"""What every mechanism must pass: reusable checks, each of which a wrong mechanism fails (test_contract.py shows it).
+"""What every mechanism must pass: reusable checks, each of which a wrong mechanism fails (test_contract_controls.py).
 
 To put a mechanism under contract, write tests/privacy/cases_<part>.py with a list `CASES`:
 
     CASES = [Case(name="grr", make=lambda epsilon, d, family: RandomizedResponse(epsilon=epsilon, domain_size=d))]
 
-Errors, empty input and tallies on disk are in contract_edges.py.
+Errors, empty input and tallies on disk are in contract_edges.py, the audit of large domains in contract_audit.py.
 
 A check raises AssertionError and returns nothing. Tolerances are in standard errors; proofs of epsilon have none.
 """
@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
 
 from privacy.mechanism import Estimate, Mechanism, Reports, Tally
-from privacy.randomness import DeviceStream, Stage
+from privacy.randomness import DeviceStream, Stage, device_stream
 from privacy.thresholds import exp_below
 
 Channel = list[list[Fraction]]
@@ -140,8 +139,8 @@ def check_reports_follow_channel(
     mechanism: Any, channel: Channel, column: Callable[[Any, Reports], np.ndarray], values: np.ndarray, n: int = 20_000
 ) -> None:
     """The kernel's reports have the channel's law: every cell within 5 standard errors. Row r is `values[r]`."""
-    for row, value in enumerate(values):
-        reports = mechanism.privatize(np.full(n, value), stream(row))
+    for row in range(len(values)):
+        reports = mechanism.privatize(np.repeat(values[row : row + 1], n, axis=0), stream(row))
         seen = np.bincount(column(mechanism, reports), minlength=len(channel[row]))
         p = np.array([float(x) for x in channel[row]])
         assert len(seen) == len(p), "a report outside the channel"
@@ -230,6 +229,7 @@ def check_same_bits(mechanism: Mechanism, values: np.ndarray, cuts: Sequence[int
     assert not same_reports(mechanism.privatize(values, stream(1)), whole)
     one, again = (mechanism.privatize(values, np.random.default_rng(5)) for _ in range(2))
     assert same_reports(one, again)
+    assert same_reports(one, mechanism.privatize(values, device_stream(np.random.default_rng(5)))), "not from a cipher"
     assert not same_reports(one, whole)
     blocks = np.array_split(values, 4)
     serial = [mechanism.privatize(block, stream(i)) for i, block in enumerate(blocks)]
@@ -275,54 +275,3 @@ def tallies_both_ways(case: Case, epsilon: float, d: int, repeats: int = 600) ->
         assert dict(tally.parameters) == dict(mechanism.parameters)
     a, b = (np.array([t.sums.ravel() for t in tallies], dtype=np.float64) for tallies in (reported, simulated))
     return a, b
-
-
-# Large domains: an audit
-
-
-def clopper_pearson(hits: int, trials: int, risk: float) -> tuple[float, float]:
-    """Bounds on a probability, each wrong with probability at most `risk`. Clopper and Pearson 1934."""
-    low = 0.0 if hits == 0 else float(beta.ppf(risk, hits, trials - hits + 1))
-    high = 1.0 if hits == trials else float(beta.ppf(1 - risk, hits + 1, trials - hits))
-    return low, high
-
-
-def audited_epsilon(first: np.ndarray, second: np.ndarray, risk: float = 1e-9) -> float:
-    """A lower bound on epsilon, wrong with probability at most `risk`, from events seen in reports of two values.
-
-    `first` and `second`: bool[n, events], which events each report of the one and of the other value fulfils (same n).
-    The best event and direction is chosen on the first half of the reports and bounded on the second.
-    """
-    half = len(first) // 2
-    seen = [x[:half].sum(axis=0) for x in (first, second)]
-    # The best event is the one with the best bound, not the largest ratio: rare events bound nothing.
-    bounds = [
-        math.log(max(clopper_pearson(int(a[e]), half, risk)[0], 1e-300) / clopper_pearson(int(b[e]), half, risk)[1])
-        for a, b in (seen, seen[::-1])
-        for e in range(first.shape[1])
-    ]
-    swapped, event = divmod(int(np.argmax(bounds)), first.shape[1])
-    a, b = ((second, first) if swapped else (first, second))[0:2]
-    rest = len(first) - half
-    low = clopper_pearson(int(a[half:, event].sum()), rest, risk / 2)[0]
-    high = clopper_pearson(int(b[half:, event].sum()), rest, risk / 2)[1]
-    return math.log(low / high) if low > 0 else -math.inf
-
-
-def support_events(supports: Callable[[Reports, int], np.ndarray], reports: Reports, x: int, y: int) -> np.ndarray:
-    """bool[n, 8]: for the two values, which of them a report supports: each, neither, both, one only."""
-    a, b = (np.asarray(supports(reports, value), dtype=bool) for value in (x, y))
-    return np.stack([a, b, ~a, ~b, a & b, a & ~b, b & ~a, ~a & ~b], axis=1)
-
-
-def audit(
-    privatize: Callable[[np.ndarray, DeviceStream], Reports],
-    supports: Callable[[Reports, int], np.ndarray],
-    x: int,
-    y: int,
-    n: int = 200_000,
-) -> float:
-    """A lower bound on the epsilon of a randomizer, from n reports of the value x and n of the value y."""
-    samples = [privatize(np.full(n, value), stream(i, seed=23)) for i, value in enumerate((x, y))]
-    first, second = (support_events(supports, reports, x, y) for reports in samples)
-    return audited_epsilon(first, second)

@@ -41,7 +41,7 @@ def check_wrong_types(mechanism: Mechanism) -> None:
 
 def check_empty(case: Case, mechanism: Mechanism, d: int) -> None:
     """No devices: no reports, a tally of zeros, estimates of 0 with no error."""
-    reports = mechanism.privatize(np.zeros(0, dtype=np.int64), stream())
+    reports = mechanism.privatize(case.encode(np.zeros(0, dtype=np.int64), d), stream())
     assert len(reports) == 0
     tally = mechanism.tally(reports)
     assert tally.reports == 0

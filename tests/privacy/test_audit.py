@@ -15,9 +15,9 @@ from privacy.audit import (
     audit_mechanism,
     audit_run,
     audit_samples,
-    clopper_pearson,
     learned_score,
 )
+from privacy.confidence import clopper_pearson
 from privacy.gaussian import gaussian_epsilon
 from privacy.hadamard_response import HadamardResponse
 from privacy.local_hashing import LocalHashing

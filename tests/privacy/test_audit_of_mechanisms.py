@@ -13,10 +13,10 @@ import pytest
 from scipy.stats import binom
 
 from privacy.unary_encoding import OptimizedUnaryEncoding
-from tests.privacy import contract
+from tests.privacy import contract_audit
 from tests.privacy.cases_a import bit_is_set
 from tests.privacy.contract import Case, registered
-from tests.privacy.test_contract import PureLdpRappor
+from tests.privacy.test_contract_controls import PureLdpRappor
 
 EPSILON, DEVICES = 4.0, 40_000
 AUDITED = [case for case in registered() if case.supports]
@@ -25,7 +25,7 @@ AUDITED = [case for case in registered() if case.supports]
 @pytest.mark.parametrize("case", AUDITED, ids=str)
 def test_the_audit_finds_no_more_than_epsilon_and_nearly_that(case: Case):
     mechanism, d = case.make(EPSILON, case.large_domain, 0), case.large_domain
-    found = contract.audit(
+    found = contract_audit.audit(
         lambda indices, rng: mechanism.privatize(case.encode(indices, d), rng),
         lambda reports, index: case.supports(mechanism, reports, index),
         0,
@@ -37,7 +37,7 @@ def test_the_audit_finds_no_more_than_epsilon_and_nearly_that(case: Case):
 
 def test_it_catches_a_rappor_that_never_flips_one_to_zero():
     broken = PureLdpRappor(EPSILON, 1009)
-    assert contract.audit(broken.privatize, lambda r, i: bit_is_set(None, r, i), 3, 700, 5_000) > EPSILON + 0.5
+    assert contract_audit.audit(broken.privatize, lambda r, i: bit_is_set(None, r, i), 3, 700, 5_000) > EPSILON + 0.5
 
 
 class SubsetSelection:
@@ -65,7 +65,7 @@ class SubsetSelection:
 
 def subset_audit(keeps_own: bool) -> float:
     mechanism = SubsetSelection(1.0, 130, keeps_own=keeps_own)
-    return contract.audit(mechanism.privatize, lambda reports, index: reports[:, index], 5, 90, 30_000)
+    return contract_audit.audit(mechanism.privatize, lambda reports, index: reports[:, index], 5, 90, 30_000)
 
 
 def test_it_catches_a_subset_selection_that_keeps_the_own_value_when_it_should_not():
@@ -76,14 +76,14 @@ def test_it_catches_a_subset_selection_that_keeps_the_own_value_when_it_should_n
 def test_it_catches_a_small_excess():
     """Reports made at epsilon 4.4 are not taken for epsilon 4."""
     mechanism = OptimizedUnaryEncoding(epsilon=4.4, domain_size=64)
-    assert contract.audit(mechanism.privatize, lambda r, i: bit_is_set(None, r, i), 0, 63, 200_000) > 4.0
+    assert contract_audit.audit(mechanism.privatize, lambda r, i: bit_is_set(None, r, i), 0, 63, 200_000) > 4.0
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 50), (1, 50), (17, 50), (50, 50)])
 def test_clopper_pearson_bounds_are_those_of_the_binomial_tails(hits: int, trials: int):
     """At the bound, seeing so few (or so many) hits has exactly the probability that was risked."""
     risk = 1e-3
-    low, high = contract.clopper_pearson(hits, trials, risk)
+    low, high = contract_audit.clopper_pearson(hits, trials, risk)
     assert 0 <= low <= hits / trials <= high <= 1
     if hits:
         assert binom.sf(hits - 1, trials, low) == pytest.approx(risk)
@@ -93,5 +93,5 @@ def test_clopper_pearson_bounds_are_those_of_the_binomial_tails(hits: int, trial
 
 def test_the_audit_claims_nothing_without_evidence():
     same = np.random.default_rng(0).random((2000, 4)) < 0.3
-    assert contract.audited_epsilon(same, same.copy()) < 0
-    assert contract.audited_epsilon(np.zeros((100, 2), bool), np.zeros((100, 2), bool)) == -math.inf
+    assert contract_audit.audited_epsilon(same, same.copy()) < 0
+    assert contract_audit.audited_epsilon(np.zeros((100, 2), bool), np.zeros((100, 2), bool)) == -math.inf

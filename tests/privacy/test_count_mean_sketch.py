@@ -152,7 +152,7 @@ def test_tallies_of_other_families_do_not_mix():
         b.estimate(a.tally(reports), np.arange(5))
     with pytest.raises(ValueError, match="the tally was made with"):
         b.tally(reports, onto=a.tally(reports))
-    with pytest.raises(ValueError, match=r"expected int64\(16, 64\)"):
+    with pytest.raises(ValueError, match=r"expected int64\[16, 64\]"):
         a.estimate(Tally(np.zeros((16, 63), dtype=np.int64), 5, a.parameters), np.arange(5))
 
 

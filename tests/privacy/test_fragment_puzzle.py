@@ -11,18 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.fragment_puzzle import SequenceFragmentPuzzle, split_epsilon
-from privacy.hashing import PRIME, hash_columns
-from privacy.thresholds import WORD, exp_below
-from tests.privacy.cases_sketches import row_probabilities
-from tests.privacy.contract import (
-    Channel,
-    check_channel,
-    check_same_bits,
-    check_tallies_add,
-    check_two_samples,
-    stream,
-)
+from privacy.fragment_puzzle import SequenceFragmentPuzzle
+from privacy.hashing import PRIME
+from privacy.thresholds import WORD, exp_below, split_epsilon
+from tests.privacy.cases_puzzle import TINY_WORDS, channel, channel_column, codes_of, tiny
+from tests.privacy.contract import check_channel, check_same_bits, check_tallies_add, check_two_samples, stream
 from tests.privacy.contract_edges import check_tally_survives_disk
 
 COMMON = [
@@ -35,54 +28,7 @@ def puzzle(**changes) -> SequenceFragmentPuzzle:
     return SequenceFragmentPuzzle(**{"epsilon": 8.0, "rows": 64, "columns": 256, "hash_seed": 1} | changes)
 
 
-def tiny(**changes) -> SequenceFragmentPuzzle:
-    """Two letters, words of one or two, 64 possible reports."""
-    small = {"rows": 1, "columns": 2, "alphabet": "ab", "word_length": 2, "fragment_length": 1, "puzzle_bits": 1}
-    return puzzle(**{"epsilon": 2.0} | small | changes)
-
-
-def word_list(mechanism: SequenceFragmentPuzzle) -> np.ndarray:
-    """All codes of a tiny alphabet's words."""
-    letters = mechanism.alphabet
-    words = ["".join(w) for length in (1, 2) for w in itertools.product(letters, repeat=length)]
-    return mechanism.codes.encode(words, unfit="refuse").codes
-
-
 # Privacy
-
-
-def sketch_law(sketch, value: int) -> dict[tuple[int, int], Fraction]:
-    """P[row, bits as a number | value]."""
-    q, law = Fraction(sketch.threshold, WORD), {}
-    for row, p_row in enumerate(row_probabilities(sketch.rows, 64)):
-        values = np.array([value], dtype=np.uint64)
-        column = hash_columns(values, hash_seed=sketch.hash_seed, row=row, columns=sketch.columns)[0]
-        for bits in range(1 << sketch.columns):
-            flips = (bits ^ (1 << int(column))).bit_count()
-            law[row, bits] = p_row * q**flips * (1 - q) ** (sketch.columns - flips)
-    return law
-
-
-def channel(mechanism: SequenceFragmentPuzzle) -> Channel:
-    """P[position, piece's report, word's report | word], exactly; the two draws are independent."""
-    matrix = []
-    for codes in word_list(mechanism):
-        row = []
-        hashed = mechanism.puzzles(codes[None])
-        of_word = sketch_law(mechanism.word_sketch, int(mechanism.word_values(codes[None])[0]))
-        for position, p_position in enumerate(row_probabilities(mechanism.positions, 64)):
-            piece = mechanism.piece_values(position, hashed, codes[None, position : position + 1])
-            of_piece = sketch_law(mechanism.fragment_sketch, int(piece[0]))
-            row += [p_position * a * b for a in of_piece.values() for b in of_word.values()]
-        matrix.append(row)
-    return matrix
-
-
-def channel_column(mechanism: SequenceFragmentPuzzle, reports: np.ndarray) -> np.ndarray:
-    positions, pieces, words = mechanism.split(reports)
-    m, k = mechanism.columns, mechanism.rows
-    a, b = ((r[:, 0].astype(np.int64) << m) + r[:, 1] for r in (pieces, words))
-    return (positions * (k << m) + a) * (k << m) + b
 
 
 @pytest.mark.parametrize("epsilon", [0.01, 1.0, 4.0, 8.0, 12.0])
@@ -104,7 +50,7 @@ def test_the_reports_follow_the_channel_jointly():
 
 def check_reports_follow_joint_channel(mechanism: SequenceFragmentPuzzle) -> None:
     rows, n = channel(mechanism), 60_000
-    for codes, law in zip(word_list(mechanism), rows, strict=True):
+    for codes, law in zip(codes_of(len(TINY_WORDS)), rows, strict=True):
         reports = mechanism.privatize(np.repeat(codes[None], n, axis=0), stream())
         seen = np.bincount(channel_column(mechanism, reports), minlength=len(law))
         p = np.array([float(x) for x in law])

@@ -10,8 +10,9 @@ import pytest
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.fragment_puzzle import SequenceFragmentPuzzle
 from privacy.fragment_search import Discovery, accept_discoveries
+from tests.privacy.cases_puzzle import tiny
 from tests.privacy.contract import stream
-from tests.privacy.test_fragment_puzzle import COMMON, puzzle, tiny
+from tests.privacy.test_fragment_puzzle import COMMON, puzzle
 
 RARE = [a + b + c for a in ("ka", "lo", "mi", "nu") for b in ("be", "ci", "do") for c in ("", "fu", "gami")]
 

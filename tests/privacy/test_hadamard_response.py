@@ -183,6 +183,23 @@ def test_estimates_carry_the_standard_error_of_their_value_and_block():
             m.estimate(tally, np.array(asked))
 
 
+@pytest.mark.parametrize(("epsilon", "d"), [(4.0, 13), (4.0, 224), (2.0, 252), (1.5, 508)])
+def test_estimates_follow_the_definition_to_the_last_digit(epsilon: float, d: int):
+    """The sum of H[row, y] / M over the reports y of the block. 224, 252 and 508 are B (2^j - 1) for the B of the
+    paper, where one library fails; sums that are cut to whole numbers, the fault of another, are seen at once.
+    """
+    m = make(epsilon, d)
+    (blocks, size), matrix = m.shape, hadamard(m.shape[1])
+    reports = m.privatize(skewed(3000, d), stream()).astype(np.int64)
+    expected = np.array(
+        [matrix[1 + v // blocks, reports[reports // size == v % blocks] % size].sum() for v in range(d)]
+    ) / (m.threshold / WORD)
+    got = m.estimate(m.tally(reports.astype(np.uint32))).counts
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(np.trunc(got), expected, rtol=1e-12)
+
+
 def many_and_few(d: int) -> np.ndarray:
     """Counts for which the simulation takes both of its ways."""
     counts = np.full(d, 2)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy.linalg import hadamard
 
-from privacy.hadamard_sketch import HadamardCountMeanSketch, transform
+from privacy.hadamard_sketch import HadamardCountMeanSketch
 from privacy.hashing import hash_columns, hash_strings
 from privacy.randomness import DeviceStream
+from privacy.sketch_kernels import transform
 from privacy.thresholds import WORD, exp_below
 from tests.privacy.cases_sketches import hadamard_channel
 from tests.privacy.contract import check_channel, check_two_samples, largest_ratio, stream
@@ -167,6 +170,34 @@ def test_the_transform_is_that_of_the_hadamard_matrix(size):
     expected = hadamard(size) @ row
     transform(row)
     assert (row == expected).all()
+
+
+BOUNDED = """
+import resource
+import numpy as np
+from privacy import DeviceStream, HadamardCountMeanSketch
+
+sketch = HadamardCountMeanSketch(epsilon=8.0, rows=4, columns=32768, hash_seed=1)
+values = np.zeros(2000, dtype=np.uint64)
+tally = sketch.tally(sketch.privatize(values, DeviceStream.from_system()))
+sketch.estimate(tally, values[:1])  # compiles
+with open("/proc/self/statm") as file:
+    pages = int(file.read().split()[0])
+limit = pages * resource.getpagesize() + (256 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+print(abs(sketch.estimate(tally, values[:1]).counts[0] - 2000) < 5 * sketch.standard_error(2000, 2000))
+try:
+    np.ones((32768, 32768))
+except MemoryError:
+    print("a dense matrix does not fit")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold a process to an address space")
+def test_apples_size_needs_no_matrix_of_8_gib():
+    """The published fault: a library forms the m x m matrix of the transform. Here 256 MiB are plenty."""
+    done = subprocess.run([sys.executable, "-c", BOUNDED], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True", "a dense matrix does not fit"]
 
 
 def test_estimates_follow_the_published_formula():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -81,6 +83,34 @@ def test_without_privacy_reports_are_the_values():
     for asked in ([-1], [7]):
         with pytest.raises(ValueError, match=r"expected 0 \.\. 6"):
             mechanism.estimate(tally, np.array(asked))
+
+
+# What every mechanism says of itself
+
+MECHANISMS = [kind for name in privacy.__all__ if hasattr(kind := getattr(privacy, name), "privatize")]
+MECHANISMS.remove(privacy.Mechanism)
+
+
+@pytest.mark.parametrize("kind", MECHANISMS, ids=lambda kind: kind.__name__)
+def test_a_mechanism_is_frozen_takes_names_only_and_has_both_halves(kind):
+    assert kind.__dataclass_params__.frozen
+    assert all(field.kw_only for field in dataclasses.fields(kind))
+    for member in ("report_bits", "parameters", "privatize", "tally", "estimate", "simulate_tally", "standard_error"):
+        assert getattr(kind, member).__doc__ if member in vars(kind) else hasattr(kind, member)
+    names = {field.name for field in dataclasses.fields(kind)}
+    assert "epsilon" in names or kind.epsilon == math.inf
+    assert {"domain_size"} <= names or {"rows", "columns", "hash_seed"} <= names
+
+
+@pytest.mark.parametrize("kind", MECHANISMS, ids=lambda kind: kind.__name__)
+def test_a_mechanism_states_reports_wire_size_variance_and_source(kind):
+    text = " ".join(kind.__doc__.split())
+    assert re.search(r"Reports: (u?int\d+|structured array )\[n", text)
+    assert "Wire size: " in text
+    assert re.search(r"[Vv]ariance (of|depends) .*devices squared", text)
+    assert "Raises ValueError" in text
+    if kind not in (NoPrivacy, privacy.DistributedUnaryEncoding):  # no paper's; many papers' (in its module)
+        assert re.search(r"[A-Z][\w']+.* (19|20)\d\d.*section", text)
 
 
 # Values asked for, counts to simulate, tallies on disk

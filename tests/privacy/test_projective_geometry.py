@@ -21,10 +21,11 @@ from privacy.finite_geometry import (
     reports_on_hyperplanes,
 )
 from privacy.mechanism import Tally
+from privacy.mixture import mean_variance
 from privacy.projective_geometry import ProjectiveGeometryResponse, choose_geometry
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import random_words
-from privacy.subset_selection import SubsetSelection, mean_variance
+from privacy.subset_selection import SubsetSelection
 from privacy.thresholds import WORD
 from tests.privacy import contract
 from tests.privacy.cases_sets import CASES

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from privacy.randomness import PIECE, DeviceStream, device_stream, random_words
+from privacy.randomness import PIECE, DeviceStream, Stage, device_stream, random_words
 from tests.privacy.contract import stream
 
 
@@ -23,6 +25,16 @@ def test_stream_is_aes_256_in_counter_mode_and_repeatable():
     assert not DeviceStream.from_system().simulated
     with pytest.raises(ValueError, match="16 bytes"):
         DeviceStream(bytes(16), simulated=True)
+
+
+def test_each_of_seed_round_stage_and_chunk_makes_another_stream():
+    places = list(itertools.product((0, 1, 11), (0, 1, 11), (Stage.PRIVATIZE, Stage.SHUFFLE), (0, 1, 11)))
+    firsts = {
+        DeviceStream.simulation(seed=seed, round=round_, stage=stage, chunk=chunk).bytes(16)
+        for seed, round_, stage, chunk in places
+    }
+    assert len(firsts) == len(places) == 54
+    assert DeviceStream.simulation(seed=0, round=0, stage=Stage.PRIVATIZE, chunk=0).simulated
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, PIECE // 8 - 1, PIECE // 8, PIECE // 8 + 1, PIECE + 5])

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from privacy import subset_selection
 from privacy.mechanism import Tally
+from privacy.mixture import mean_variance, mixture_threshold
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import random_words
-from privacy.subset_selection import SubsetSelection, mean_variance, mixture_threshold
+from privacy.subset_selection import SubsetSelection
 from privacy.thresholds import WORD, exp_below
-from tests.privacy import contract
+from tests.privacy import contract, contract_audit
 from tests.privacy.cases_sets import CASES, subset_channel
 from tests.privacy.contract import skewed, stream
 
@@ -136,7 +137,7 @@ def test_the_exact_channel_catches_the_fault(epsilon: float, d: int):
 def test_the_audit_catches_the_fault_on_a_large_domain():
     honest, broken = SubsetSelection(epsilon=1.0, domain_size=301), keeps_own_value_in_the_other_branch(1.0, 301)
     found = [
-        contract.audit(m.privatize, lambda reports, v: (reports == v).any(axis=1), 3, 200, 60_000)
+        contract_audit.audit(m.privatize, lambda reports, v: (reports == v).any(axis=1), 3, 200, 60_000)
         for m in (honest, broken)
     ]
     assert 0.8 < found[0] <= 1.0
