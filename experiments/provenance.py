@@ -74,7 +74,7 @@ def write_description(folder: RunFolder, packages: Sequence[str], facts: Mapping
     """
     description = {
         **facts,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
         "python": platform.python_version(),
         "commit": _commit(),
     }
@@ -82,6 +82,13 @@ def write_description(folder: RunFolder, packages: Sequence[str], facts: Mapping
         _compare(folder, description)
     else:
         folder.write_json("run.json", description)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # the fakes need no model libraries
 
 
 def kept(job: Job) -> str:

@@ -13,32 +13,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import math
-import os
-import re
-import tempfile
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from synth.endpoint_address import EndpointAddress
 from synth.endpoint_protocol import NoAnswerError, Reading, asked_wait
+from synth.endpoint_retry import Backoff, Health
+from synth.event_loop import run
 from synth.generator import GenerationError
+from synth.kept_answers import explained, keep, kept
 from synth.writer import Answer, Failure, Prompt, Turn
 
 if TYPE_CHECKING:
     import openai
 
 LimitField = Literal["max_tokens", "max_completion_tokens"]
-T = TypeVar("T")
 
+_OWN = {"messages", "model", "seed", "stream", "temperature", "top_p", *get_args(LimitField)}
 _ITEM = 0x454E4450  # keeps the items' streams apart from children that the caller spawns of the same stream
 
 
@@ -55,7 +54,8 @@ class EndpointWriter:
     that would have to wait longer has failed. After `patience` prompts in a row without an answer, the run stops.
 
     What differs between servers: `seeded` sends each item's seed; `logprobs` asks for log-probabilities (the fluency
-    filter); `prefill` continues a begun answer (vLLM, llama.cpp); `limit_field` names the limit on new tokens.
+    filter); `prefill` continues a begun answer (vLLM, llama.cpp); `limit_field` names the limit on new tokens;
+    `extra` are further fields of every request, such as {"top_k": 50}; they are kept in the run's configuration.
 
     Finished answers are kept under `cache` by content hash. Raises ValueError for values out of range.
     """
@@ -77,16 +77,12 @@ class EndpointWriter:
     logprobs: bool = False
     prefill: bool = False
     limit_field: LimitField = "max_tokens"
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # These two are not repeated in a message: a mistaken one may hold the key itself.
-        if not _is_plain(self.base_url):
-            raise ValueError(
-                "writer.base_url is no plain address; expected http(s)://host[:port]/v1 without user, password or "
-                "query (a key belongs into the environment variable that writer.key_variable names)"
-            )
-        if self.key_variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.key_variable):
-            raise ValueError("writer.key_variable is not the NAME of an environment variable, as SYNTHPOLL_API_KEY is")
+        EndpointAddress(base_url=self.base_url, key_variable=self.key_variable)  # raises for what is none
+        if own := sorted(_OWN & set(self.extra)):  # without its value, which may be anything
+            raise ValueError(f"writer.extra has {own[0]!r}, which the writer itself sets; remove it from writer.extra")
         for name, fits, expected in (
             ("model", self.model != "", "the name under which the endpoint serves its model"),
             ("temperature", 0 <= self.temperature <= 2, "a value in [0, 2]"),
@@ -123,10 +119,10 @@ class EndpointWriter:
         """Raise GenerationError if the client, the key or the endpoint is missing, or the key is not accepted."""
         if find_spec("openai") is None:
             raise GenerationError("openai is not installed; install with: pip install 'synthpoll[endpoint]'")
-        self._key()
-        with _explained(self._folder):
+        self._address.key()
+        with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        _run(self._knock(self._client()))
+        run(self._knock(self._client()))
 
     def write(
         self, shared: Sequence[Turn], prompts: Sequence[Prompt], stream: np.random.SeedSequence
@@ -142,10 +138,10 @@ class EndpointWriter:
                 "that (vLLM, llama.cpp), or set generator.operators.shares.continuation=0"
             )
         items = [self._item(shared, prompt, stream, place) for place, prompt in enumerate(prompts)]
-        settled: list[Answer | Failure | None] = [_kept(item.path) for item in items]
+        settled: list[Answer | Failure | None] = [kept(item.path) for item in items]
         missing = {place: items[place] for place, entry in enumerate(settled) if entry is None}
         if missing:
-            _run(self._settle_all(self._client(), missing, settled))
+            run(self._settle_all(self._client(), missing, settled))
         return [entry for entry in settled if entry is not None]
 
     def _item(self, shared: Sequence[Turn], prompt: Prompt, stream: np.random.SeedSequence, place: int) -> _Item:
@@ -158,9 +154,12 @@ class EndpointWriter:
             "top_p": self.top_p,
             self.limit_field: prompt.limit,
         }
+        extra = dict(self.extra)
         if prompt.begin:
             request["messages"].append({"role": "assistant", "content": prompt.begin})
-            request["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+        if extra:
+            request["extra_body"] = extra
         if self.seeded:
             request["seed"] = seed
         if self.logprobs:
@@ -174,7 +173,7 @@ class EndpointWriter:
         self, idle: openai.AsyncOpenAI, missing: Mapping[int, _Item], settled: list[Answer | Failure | None]
     ) -> None:
         """Fill the missing places, `max_concurrent` at a time."""
-        health, waiting = _Health(), iter(missing.items())
+        health, waiting = Health(), iter(missing.items())
         async with idle as client:
 
             async def work() -> None:
@@ -189,38 +188,36 @@ class EndpointWriter:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _settle(self, client: openai.AsyncOpenAI, item: _Item, health: _Health) -> Answer | Failure:
+    async def _settle(self, client: openai.AsyncOpenAI, item: _Item, health: Health) -> Answer | Failure:
         """Ask until there is an answer or no hope."""
         rng = np.random.default_rng(item.stream)
-        for attempt in range(self.retries + 1):
+        backoff = Backoff(base=self.backoff_base, most=self.backoff_max, retries=self.retries)
+        for attempt in itertools.count():
             try:
                 answer = await self._ask(client, item, health)
             except NoAnswerError as error:
                 fault = error
             else:
-                _keep(item.path, answer)
+                keep(item.path, answer)
                 health.misses = 0
                 return answer
-            jitter = rng.random()
-            wait = min(self.backoff_max, self.backoff_base * 2.0 ** min(attempt, 60)) * (1 + jitter) / 2
-            if fault.wait:
-                # A little later than asked, so that not all come at once.
-                wait = max(fault.wait, min(self.backoff_max, fault.wait + self.backoff_base * jitter))
-            if not fault.passing or attempt == self.retries or wait > self.backoff_max:
+            wait = backoff.wait(attempt, fault, rng)
+            if wait is None:
                 break
             await _pause(wait)
         health.misses += 1
         if not health.heard:
-            raise GenerationError(self._silent(fault.told))
+            raise self._address.silent(fault.told)
         if health.misses >= self.patience:
             raise GenerationError(
                 f"{health.misses} prompts in a row got no answer from {self.base_url}, the last for '{fault.reason}'"
                 f"{f' ({fault.told})' if fault.told else ''}; finished answers are kept: run again when the endpoint "
-                "works. If it does not know a field: see writer.seeded, logprobs, prefill and limit_field"
+                "works. If it does not know a field: see writer.seeded, logprobs, prefill, limit_field and extra; if "
+                "it is slow: writer.max_concurrent and timeout"
             )
         return Failure(reason=fault.reason)
 
-    async def _ask(self, client: openai.AsyncOpenAI, item: _Item, health: _Health) -> Answer:
+    async def _ask(self, client: openai.AsyncOpenAI, item: _Item, health: Health) -> Answer:
         """One attempt. Raises NoAnswerError, or GenerationError if no other prompt could fare better."""
         import httpx2
         import openai
@@ -257,7 +254,7 @@ class EndpointWriter:
     def _refusal(self, error: openai.APIStatusError) -> NoAnswerError:
         status, wait = error.status_code, asked_wait(error.response.headers)
         if status == 401:
-            raise GenerationError(self._unauthorized()) from None
+            raise self._address.unauthorized() from None
         if status == 404:
             raise GenerationError(
                 f"the endpoint {self.base_url} knows no model {self.model!r} or has another address (404); "
@@ -273,10 +270,10 @@ class EndpointWriter:
         )
 
     def _told(self, error: openai.APIError) -> str:
-        """What the server said, on one line and without the key."""
-        said = error.body.get("message") or error.body.get("detail") if isinstance(error.body, dict) else None
-        text, key = " ".join(str(said or "").split()), self._key()
-        return (text.replace(key, "...") if key else text)[:300]
+        """The server's own words, which come in an object or bare."""
+        body = error.body
+        said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
+        return self._address.without_key(said if isinstance(said, str) else "")
 
     async def _knock(self, idle: openai.AsyncOpenAI) -> None:
         import httpx2
@@ -289,9 +286,9 @@ class EndpointWriter:
             except openai.APIStatusError as error:
                 # Any other status is a sign of life too: not every endpoint lists its models.
                 if error.status_code == 401:
-                    raise GenerationError(self._unauthorized()) from None
+                    raise self._address.unauthorized() from None
             except (TimeoutError, openai.APIConnectionError, httpx2.HTTPError) as error:
-                raise GenerationError(self._silent(str(error.__cause__ or ""))) from None
+                raise self._address.silent(str(error.__cause__ or "")) from None
 
     def _client(self) -> openai.AsyncOpenAI:
         # With what the client would import at its first request, within that request's time.
@@ -299,7 +296,7 @@ class EndpointWriter:
         import openai.resources.models
 
         # A key is given even where there is none: the client would send OPENAI_API_KEY, to whomever.
-        key = self._key() or "none"
+        key = self._address.key() or "none"
         return openai.AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=self.timeout, max_retries=0)
 
     def _headers(self) -> dict[str, str | openai.Omit]:
@@ -307,37 +304,9 @@ class EndpointWriter:
 
         return {"Authorization": openai.omit} if self.key_variable is None else {}
 
-    def _key(self) -> str | None:
-        if self.key_variable is None:
-            return None
-        key = os.environ.get(self.key_variable, "")
-        if not key:
-            raise GenerationError(
-                f"the environment variable {self.key_variable} is not set; put the endpoint's key there, or set "
-                "writer.key_variable=null for a server without keys"
-            )
-        if not re.fullmatch(r"[!-~]+", key):  # the transport would put the whole header into its error
-            raise GenerationError(
-                f"the environment variable {self.key_variable} has a space, a line break or another character that no "
-                "key has; set it anew"
-            )
-        return key
-
-    def _unauthorized(self) -> str:
-        if self.key_variable is None:
-            return (
-                f"the endpoint {self.base_url} wants a key (401); set writer.key_variable to the variable that has it"
-            )
-        return (
-            f"the endpoint {self.base_url} does not accept the key in the environment variable {self.key_variable} "
-            "(401); put a valid key there and run again, finished answers are kept"
-        )
-
-    def _silent(self, why: str) -> str:
-        because = f" ({' '.join(why.split())})" if why else ""
-        return (
-            f"nothing answers at {self.base_url}{because}; start the server, or set writer.base_url or writer.timeout"
-        )
+    @property
+    def _address(self) -> EndpointAddress:
+        return EndpointAddress(base_url=self.base_url, key_variable=self.key_variable)
 
     @property
     def _folder(self) -> Path:
@@ -354,71 +323,5 @@ class _Item:
     path: Path
 
 
-@dataclass
-class _Health:
-    """What the workers of one call know of the endpoint."""
-
-    heard: bool = False  # it has said something, be it an error
-    misses: int = 0  # prompts in a row without an answer
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run in a thread of its own: works below a running event loop (a notebook). An interrupt ends the work."""
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(work)
-
-    def finish() -> T:
-        try:
-            return loop.run_until_complete(task)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-
-    with closing(loop), ThreadPoolExecutor(1) as thread:
-        done = thread.submit(finish)
-        try:
-            return done.result()
-        finally:
-            loop.call_soon_threadsafe(task.cancel)  # without effect, but after an interrupt
-
-
 async def _pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
-
-
-def _kept(path: Path) -> Answer | None:
-    with _explained(path.parent):
-        try:
-            return Answer(**json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # never written; damaged: asked for again
-            return None
-
-
-def _keep(path: Path, answer: Answer) -> None:
-    """Atomically, because the process may be killed and others may write the same."""
-    with _explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(answer), file)
-        Path(scratch).replace(path)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GenerationError(
-            f"answers cannot be kept in {folder} ({error.strerror}); free space, allow writing or set writer.cache"
-        ) from None
-
-
-def _is_plain(url: str) -> bool:
-    """Is this the address of a server and nothing more, which might be secret?"""
-    try:
-        parts = urlsplit(url)
-        place = parts.hostname is not None and parts.port != 0
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        return False
-    more = "@" in parts.netloc or parts.query or parts.fragment or re.search(r"\s", url)
-    return parts.scheme in ("http", "https") and place and not more

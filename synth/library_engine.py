@@ -2,6 +2,9 @@
 
 Slower than synth/llama.py, and general: nothing is assumed about the architecture but that call. The shared prefix is
 read once and its cache repeated for every row.
+
+Where layers see only the latest tokens (Gemma 3: 512), padding takes its place among them: behind so many tokens a row
+that is shorter than the longest of its batch sees a little less of the prefix.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class LocalWriter:
     @property
     def name(self) -> str:
         """Model and sampling, for lineage and cards."""
-        return f"{self.source.model} {self.precision} T={self.temperature:g} top_k={self.top_k} top_p={self.top_p:g}"
+        return f"{self.source.name} {self.precision} T={self.temperature:g} top_k={self.top_k} top_p={self.top_p:g}"
 
     @property
     def continues(self) -> bool:
@@ -206,7 +206,7 @@ class LocalWriter:
         fast = LlamaWeights.supports(model.config) and self.device == "cpu"
         if self.precision == "int8" and not fast:
             raise GenerationError(
-                f"writer.precision is int8, which is for models of the Llama family on the CPU; {self.source.model} is "
+                f"writer.precision is int8, which is for models of the Llama family on the CPU; {self.source.name} is "
                 f"of type {model.config.model_type} on {self.device}: use writer.precision=float32 or bfloat16"
             )
         if fast and self.precision in ("int8", "float32"):

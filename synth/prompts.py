@@ -35,16 +35,22 @@ _CLOSING = re.compile(rf"\n\s*{_CLOSERS}")
 _COURTESY = re.compile(
     r"(?P<greeting>[^.!?]{1,30}, )?(?:(?:I|We) (?:hope|trust) (?:this|that|you|all|everyone|everything)[^.!?]*[.!?] )+"
 )
-_GREETINGS = (
-    "Hi {name},\n\n",
-    "Hi {name},\n\n",
-    "Hello {name},\n\n",
-    "{name},\n\n",
-    "Dear {name},\n\n",
-    "Hey {name},\n\n",
-    "Good morning {name},\n\n",
-    "",
-)
+_GREETINGS: Mapping[str, tuple[str, ...]] = {
+    "English": (
+        "Hi {name},\n\n",
+        "Hi {name},\n\n",
+        "Hello {name},\n\n",
+        "{name},\n\n",
+        "Dear {name},\n\n",
+        "Hey {name},\n\n",
+        "Good morning {name},\n\n",
+        "",
+    ),
+    # The text goes on in the same line: behind a blank line a model writes the next greeting, or English.
+    "German": ("Hallo {name},", "Hi {name},", "Guten Morgen {name},", "Guten Tag,"),
+    "Spanish": ("Hola {name},", "Hola, {name}:", "Buenos días, {name}:", "Buenas tardes:"),
+    "French": ("Bonjour {name},", "Salut {name},", "Chère {name},", "Bonjour,"),
+}
 _NAMES = tuple(
     "Aaron Ahmed Alice Amy Andrew Anna Ben Brian Carla Carlos Carol Chen Chris Claire Dana Daniel Diane Elena Emma "  # noqa: SIM905
     "Eric Fatima Frank George Grace Greg Hannah Helen Ian Irene Jack James Jane Jason Jenny Joan Joe John Julia Karen "
@@ -163,9 +169,13 @@ class EmailForm(Form):
         return f"{_SUBJECT} {shown.subject}\n\n{shown.body}"
 
     def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
-        """The topic as subject, a greeting (one in eight has none) and, where openings are given, a first sentence."""
+        """The topic as subject, a greeting in the language asked for and, where openings are given, a first sentence.
+
+        The subject keeps the language of the grid, English; one English text in eight has no greeting.
+        """
         subject = re.sub(r"^(?:an?|the) ", "", attributes["topic"])
-        greeting = _GREETINGS[int(rng.integers(len(_GREETINGS)))]
+        greetings = _GREETINGS.get(attributes.get("language", "English"), ("",))
+        greeting = greetings[int(rng.integers(len(greetings)))]
         name = _NAMES[int(rng.integers(len(_NAMES)))]
         heading = f"{_SUBJECT} {subject[:1].upper()}{subject[1:]}\n\n"
         return heading + greeting.format(name=name) + self._opening(attributes, rng)
@@ -260,14 +270,17 @@ def load_openings(path: str | Path | None = None) -> dict[str, list[str]]:
     return {str(purpose): list(sentences) for purpose, sentences in content.items()}
 
 
-def load_examples(path: str | Path | None = None, form: Form = EMAIL) -> tuple[ShownExample, ...]:
-    """The few-shot examples of a YAML file; None reads the packaged ones of the form.
+def load_examples(
+    path: str | Path | None = None, form: Form = EMAIL, language: str = "English"
+) -> tuple[ShownExample, ...]:
+    """The few-shot examples of a YAML file; None reads the packaged ones of the form, in `language`.
 
     Raises ValueError, in one line, if there are fewer than three, if one lacks a field, has
     a field that the first does not have, holds something else than a text or repeats another, or if the file is missing
     or not valid YAML.
     """
-    source = files("synth") / "grids" / f"{form.name}_examples.yaml" if path is None else Path(path)
+    name = f"{form.name}_examples{'' if language == 'English' else f'_{language.lower()}'}.yaml"
+    source = files("synth") / "grids" / name if path is None else Path(path)
     entries = read_yaml(source)
     if not isinstance(entries, list) or len(entries) < 3:
         raise ValueError(f"{source}: expected a list of at least three examples")

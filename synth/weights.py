@@ -37,6 +37,12 @@ class ModelSource:
     sha256: str | None = None
     install: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The model, for lineage and cards; of a file in parts its own name alone."""
+        first, plus, _ = self.model.partition("+")
+        return first.rpartition("/")[2].partition(".part")[0] if plus else self.model
+
     def check(self) -> None:
         """Raise GenerationError if a package, its file, a local folder or file is missing or damaged."""
         if self._files():

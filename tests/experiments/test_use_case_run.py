@@ -48,7 +48,8 @@ def test_every_use_case_runs_and_leaves_what_the_documentation_says(tmp_path, fi
     folder = play(tmp_path / "run", files, experiment, console=Console(file=screen, width=150))
     keys = list(json.loads((folder / "run.json").read_text())["keys"])
     expected = {
-        "config.yaml", "run.json", "privacy.json", "privacy.md", "metrics.csv", "timings.csv", "report.html", "oracle",
+        "config.yaml", "run.json", "privacy.json", "privacy.md", "metrics.csv", "metrics.parquet",
+        "timings.csv", "report.html", "oracle",
         "segments",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == expected | ({"differences"} if experiment == "emoji" else set())

@@ -1,14 +1,19 @@
-"""A tiny language model of random weights, for tests of everything that decodes."""
+"""A tiny language model of random weights, for tests of everything that decodes; and a server of the chat protocol."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from synth import endpoint_writer
 from synth.attributes import AttributeGrid
 from synth.prompts import EmailForm, load_examples
+from tests.synth.endpoint_client import KEY
+from tests.synth.endpoint_server import EndpointServer
 
 END = "<|im_end|>"
 CHAT = (
@@ -72,3 +77,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(place)
     tokenizer.save_pretrained(place)
     return place
+
+
+@pytest.fixture
+def endpoint_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's key in the environment, and nothing else that the client would read there."""
+    for name in list(os.environ):
+        if name.upper().endswith("_PROXY") or name.startswith("OPENAI_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SYNTHPOLL_API_KEY", KEY)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waiting times, which are not waited for."""
+    waited: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(endpoint_writer, "_pause", pause)
+    return waited
+
+
+@pytest.fixture
+def server() -> Iterator[EndpointServer]:
+    with EndpointServer() as endpoint:
+        yield endpoint

@@ -67,7 +67,13 @@ def test_placeholders(text: str) -> None:
     assert judge(replace(DRAFT, subject=f"About {text}")) == ["placeholder"]
 
 
-@pytest.mark.parametrize("text", ["###", "Subject: x", "body: x", "<|im_end|>", "As an AI I", "a language model"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("###", "Subject: x", "body: x", "<|im_end|>", "As an AI I", "a language model"),
+        *("It is from a sales clerk to a manager.", "it is from the coach to all parents"),
+    ],
+)
 def test_leakage(text: str) -> None:
     assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["prompt leakage"]
     assert judge(replace(DRAFT, subject=text)) == ["prompt leakage"]
@@ -105,6 +111,7 @@ def test_lists_and_stray_quotes(text: str) -> None:
 
 def test_what_only_looks_like_a_placeholder_or_leakage_passes() -> None:
     assert judge(replace(DRAFT, body=GOOD + " It costs < 5 dollars; the subject was a_b, not xx or a name.")) == [None]
+    assert judge(replace(DRAFT, body=GOOD + " It is from a friend of the family.")) == [None]
 
 
 def test_thresholds_are_inclusive() -> None:

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from synth.attributes import AttributeGrid
+from synth.filters import words
+from synth.languages import likely_language
 from synth.prompts import EmailForm, Form, ImagePromptForm, ShownExample, load_examples, load_openings
 
 EMAIL, IMAGE = EmailForm(), ImagePromptForm()
@@ -206,6 +208,36 @@ def test_the_packaged_examples(form: Form) -> None:
         assert fewest <= len(example.body.split()) <= most, example.body
         assert not set("[]{}<>_") & set(example.body)
     assert load_examples() == load_examples(None, EMAIL)
+
+
+@pytest.mark.parametrize("language", ["German", "Spanish", "French"])
+def test_the_packaged_examples_in_other_languages(language: str) -> None:
+    grid, examples = AttributeGrid.packaged("email"), load_examples(language=language)
+    topics = {example.attributes["topic"] for example in load_examples()}
+    assert len(examples) >= 6 and language in grid.axes["language"]
+    for example in examples:
+        assert example.attributes["language"] == language and f" in {language} about" in EMAIL.request(
+            example.attributes
+        )
+        assert set(example.attributes) == set(grid.axes)
+        assert all(example.attributes[axis] in grid.axes[axis] for axis in example.attributes if axis != "topic")
+        assert example.attributes["topic"] in topics  # which are not in the grid
+        assert likely_language(words(example.body)) in (language, None)
+        fewest, most = grid.words(example.attributes)
+        assert fewest <= len(words(example.body)) <= most, example.body
+    assert sum(likely_language(words(example.body)) == language for example in examples) >= 4
+    with pytest.raises(ValueError, match=r"email_examples_latin\.yaml: cannot be read"):
+        load_examples(language="Latin")
+
+
+def test_an_email_greets_in_its_language() -> None:
+    rng = np.random.default_rng(0)
+    for language, greeting in (("German", "Guten Tag,"), ("Spanish", "Buenas tardes:"), ("French", "Bonjour,")):
+        begun = {EMAIL.begin(ASKED | {"language": language}, rng) for _ in range(100)}
+        assert f"Subject: Late train\n\n{greeting}" in begun
+        assert all(text[-1] in ",:" for text in begun), "a blank would be part of the next token"
+        assert not any(text.startswith("Subject: Late train\n\nGood morning") for text in begun)
+    assert EMAIL.begin(ASKED | {"language": "Klingon"}, rng) == "Subject: Late train\n\n"
 
 
 def entry(**changes: object) -> dict[str, object]:

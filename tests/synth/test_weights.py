@@ -99,6 +99,7 @@ def test_parts_of_several_packages_are_one_file(tmp_path: Path, package: Path, c
     (package / "m.gguf.part01").write_bytes(CONTENT[9:])
     parts = ["package:some-model/m.gguf.part00", "package:some-model/m.gguf.part01"]
     whole = ModelSource(model="+".join(parts), sha256=SHA256)
+    assert whole.name == "m.gguf" and ModelSource(model=parts[0]).name == parts[0]
     whole.check()
     assert Path(whole.folder(tmp_path / "cache")).name.startswith(f"m-{SHA256[:12]}-v")
     with pytest.raises(GenerationError, match="has SHA-256"):
