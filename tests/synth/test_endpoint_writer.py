@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from synth.endpoint_writer import EndpointWriter
 from synth.generator import GenerationError
@@ -225,6 +227,15 @@ def test_values_out_of_range_are_named(changes: dict[str, Any], expected: str) -
 )
 def test_plain_addresses_are_taken(url: str) -> None:
     EndpointWriter(base_url=url, model="m", cache="c")
+
+
+def test_every_setting_is_in_the_config() -> None:
+    """Hydra refuses to set on the command line what the file does not name."""
+    settings = yaml.safe_load((files("conf") / "writer" / "endpoint.yaml").read_text("utf-8"))
+    values = {field.name: field.default for field in dataclasses.fields(EndpointWriter)}
+    assert set(settings) == {"_target_", *values}
+    for name in set(values) - {"base_url", "model", "cache", "extra"}:
+        assert settings[name] == values[name], name
 
 
 # What is kept.
