@@ -179,8 +179,9 @@ class LlamaEngine:
             raise ValueError(
                 f"prompt and answer take {len(prefix) + longest} tokens; the model sees at most {len(w.cosine)}"
             )
-        shape = (len(requests), w.key_heads, longest, w.head_size)
-        self._own = [(torch.zeros(shape), torch.zeros(shape)) for _ in w.layers]
+        # One block, which goes back to the system as a whole: many of a few megabytes would leave the heap in holes.
+        own = torch.zeros(len(w.layers), 2, len(requests), w.key_heads, longest, w.head_size)
+        self._own = [(keys, values) for keys, values in own]
         self._lengths = torch.tensor([len(request) for request in requests])
         logits = torch.empty(len(requests), len(w.embedding))
         # Requests of like length together, so that little of a block is padding.
