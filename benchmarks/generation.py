@@ -38,7 +38,7 @@ def main() -> None:
     shared += [turn for example in generator.examples[:3] for turn in form.turns(example)]
     mark, prefix = writer._rendered(shared[:1]), writer._rendered(shared)
     asked = [
-        writer._rendered([*shared[:1], {"role": "user", "content": form.request(a)}], answer=True).removeprefix(mark)
+        writer._rendered([*shared[:1], {"role": "user", "content": form.request(a)}], answer="").removeprefix(mark)
         for a in generator.grid.sample(ROWS, rng)
     ]
 
