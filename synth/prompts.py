@@ -49,7 +49,7 @@ _GREETINGS: Mapping[str, tuple[str, ...]] = {
     # The text goes on in the same line: behind a blank line a model writes the next greeting, or English.
     "German": ("Hallo {name},", "Hi {name},", "Guten Morgen {name},", "Guten Tag,"),
     "Spanish": ("Hola {name},", "Hola, {name}:", "Buenos días, {name}:", "Buenas tardes:"),
-    "French": ("Bonjour {name},", "Salut {name},", "Chère {name},", "Bonjour,"),
+    "French": ("Bonjour {name},", "Salut {name},", "Bonjour {name},", "Bonjour,"),
 }
 _NAMES = tuple(
     "Aaron Ahmed Alice Amy Andrew Anna Ben Brian Carla Carlos Carol Chen Chris Claire Dana Daniel Diane Elena Emma "  # noqa: SIM905
