@@ -21,6 +21,7 @@ import numpy as np
 from aggregate.ingest import BatchError
 from aggregate.trust import (
     AES,
+    COLLUDING,
     NEIGHBOURS,
     NO_FLOATS,
     Claim,
@@ -92,7 +93,7 @@ class SecureAggregation:
             assumes=(
                 "the two aggregators follow the protocol and do not work together",
                 "devices share what the mechanism made: no proof is sent, so one device can shift the sums at will",
-                f"at most {self.colluding} devices of a cohort are controlled by an attacker",
+                COLLUDING.format(self.colluding),
             ),
             seeded=not aggregators,
         )

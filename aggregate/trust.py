@@ -61,6 +61,7 @@ class Words:
 
 AES = "AES-256-CTR keyed from the seed, repeatable"
 NO_FLOATS = "none: the noise is made of 64-bit words that are compared with whole numbers"
+COLLUDING = "at most {} devices of a cohort are controlled by an attacker"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ class ShuffledTrust(_NoisyReports):
             floating_point=NO_FLOATS,
             assumes=(
                 "the shuffler drops senders, arrival times and order, and does not work together with the server",
-                f"at most {self.colluding} devices of a cohort are controlled by an attacker",
+                COLLUDING.format(self.colluding),
             ),
         )
 

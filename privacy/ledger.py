@@ -20,10 +20,7 @@ report that did leave.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
@@ -40,35 +37,12 @@ from privacy.budget import (
     check_devices,
     check_whole,
 )
+from privacy.ledger_pages import Kind, LedgerPages, Poll
 
 Devices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Page = NDArray[Any]
-
 
 _RESERVED, _SENT, _REFUNDED = (np.uint8(s) for s in (DebitState.RESERVED, DebitState.SENT, DebitState.REFUNDED))
-
-
-class Kind(IntEnum):
-    """What a page holds, one entry a device; its key is the day (DAILY), the poll's number (DEBITS) or 0."""
-
-    OPTED_IN = 0
-    LIFETIME = 1
-    DAILY = 2
-    DEBITS = 3
-
-
-DTYPES = {Kind.OPTED_IN: "u1", Kind.LIFETIME: "<i8", Kind.DAILY: "<i8", Kind.DEBITS: "u1"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Poll:
-    """A token that was debited: all of its debits have one cost (micro-epsilons) and one day."""
-
-    number: int
-    cost: int
-    day: int
-    cancelled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +58,7 @@ class LedgerSummary:
     largest_day: int
 
 
-class Ledger(ABC):
+class Ledger(LedgerPages):
     """The rules, written once, over pages of `width` devices; a subclass says where the pages live.
 
     Devices are 0 .. devices - 1, given as int64[n] without repeats in any order; masks are bool[n] in the same order.
@@ -307,37 +281,3 @@ class Ledger(ABC):
     def _check_remembered(self, day: int) -> None:
         if day < self._horizon():
             raise LedgerError(f"day is {day}; expected {self._horizon()} or later, earlier days are forgotten")
-
-    @abstractmethod
-    def _transaction(self, *, write: bool) -> AbstractContextManager[None]:
-        """All or nothing; what was written is durable on leaving."""
-
-    @abstractmethod
-    def _read(self, kind: Kind, key: int, page: int) -> Page:
-        """[width] entries of DTYPES[kind] that the caller may change; zeros if never written."""
-
-    @abstractmethod
-    def _write(self, kind: Kind, key: int, page: int, entries: Page) -> None: ...
-
-    @abstractmethod
-    def _stored(self, kind: Kind, key: int | None = None) -> list[tuple[int, int]]:
-        """(key, page) of all pages written, of one key or of all."""
-
-    @abstractmethod
-    def _find_poll(self, token: Token) -> Poll | None: ...
-
-    @abstractmethod
-    def _add_poll(self, token: Token, cost: int) -> Poll: ...
-
-    @abstractmethod
-    def _polls(self) -> list[Poll]: ...
-
-    @abstractmethod
-    def _set_cancelled(self, number: int) -> None: ...
-
-    @abstractmethod
-    def _horizon(self) -> int:
-        """The first day that is not forgotten."""
-
-    @abstractmethod
-    def _drop_before(self, day: int) -> None: ...

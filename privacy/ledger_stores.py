@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from privacy.budget import Budget, LedgerError, Token
-from privacy.ledger import DTYPES, Kind, Ledger, Page, Poll
+from privacy.ledger import Ledger
+from privacy.ledger_pages import DTYPES, Kind, Page, Poll
 
 WIDTH = 4096
 """Devices a row. Part of the file's format."""

@@ -1,19 +1,38 @@
-"""A use case that was killed, between segments or anywhere, ends with the same bytes as one that was not."""
+"""A use case that was killed, between segments or anywhere, ends with the same bytes as one that was not.
+
+Kills are real (SIGKILL) and come before a change on disk that is chosen by name (fault_children.py).
+"""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 import experiments.use_cases.groups
-from experiments.store import RunFolder
 from tests.experiments.conftest import contents
+from tests.experiments.fault_driver import shared_driver
 from tests.experiments.use_case_files import arguments, play, write_files
+
+KILLED = -int(signal.SIGKILL)
+STEPS = (
+    "flush .*config.yaml",
+    "rename .*/run.json",
+    "open .*/oracle/.*devices.json",
+    "rename .*/privacy.md",
+    "flush .*/emoji.en/.*histogram.parquet",
+    "rename emoji.en/oracle/truth.parquet",
+    "rename .*/emoji.en/segment.json",
+    "mkdir .*/emoji.fr",
+    "flush .*/emoji.fr/.*metrics.json",
+    "flush .*/emoji.fr/.*segment.json",
+    "rename .*/differences/emoji.en-fr.parquet",
+    "rename .*/metrics.csv",
+    "flush .*/oracle/.*metrics.parquet",
+    "open .*report.html",
+    "rename run/oracle/report.html",
+)
+BETWEEN_SEGMENTS = "mkdir .*/emoji.fr"
 
 
 @pytest.fixture(scope="module")
@@ -23,31 +42,23 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, files):
-    """Every file of an uninterrupted run of emoji."""
-    return contents(play(tmp_path_factory.mktemp("whole") / "run", files, "emoji"))
+    """A digest of every file of an uninterrupted run of emoji."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    played = shared_driver().run("run", *arguments(files, "emoji"), f"out={folder}")
+    assert played.code == 0, played.error
+    return shared_driver().contents(folder)
 
 
-class Killed(BaseException):
-    """Stands for a kill at this point: nothing after it runs."""
-
-
-@pytest.mark.parametrize("kill_at", range(2, 24, 5))
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, whole, monkeypatch, kill_at):
-    """Killed after any number of written files, and again, a run ends bit-identical to an uninterrupted one."""
-    write, count = RunFolder.write_bytes, 0
-
-    def dying(self, name, content):
-        nonlocal count
-        count += 1
-        if count in (kill_at, kill_at + 5):
-            raise Killed
-        write(self, name, content)
-
-    monkeypatch.setattr(RunFolder, "write_bytes", dying)
-    for _ in range(2):
-        with pytest.raises(Killed):
-            play(tmp_path / "broken", files, "emoji")
-    assert contents(play(tmp_path / "broken", files, "emoji")) == whole
+@pytest.mark.parametrize("steps", [STEPS, [BETWEEN_SEGMENTS]], ids=["in every kind of write", "between segments"])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, files, whole, steps):
+    """Killed before each of these, one after the other, a run ends bit-identical to an uninterrupted one."""
+    driver, command = shared_driver(), ["run", *arguments(files, "emoji"), f"out={tmp_path / 'run'}"]
+    for step in steps:
+        killed = driver.run(*command, kill=[step], tear=True)
+        assert killed.code == KILLED, (step, killed.code, killed.error)
+    resumed = driver.run(*command)
+    assert resumed.code == 0, resumed.error
+    assert driver.contents(tmp_path / "run") == whole
 
 
 def test_a_complete_segment_is_not_played_again(tmp_path, files, monkeypatch):
@@ -63,23 +74,3 @@ def test_a_complete_segment_is_not_played_again(tmp_path, files, monkeypatch):
     )
     assert contents(play(folder, files, "emoji")) == whole
     assert played == ["fr"]
-
-
-def test_kill_9_between_segments_and_resume(tmp_path, files):
-    """A real process and a real SIGKILL after the first complete segment."""
-    days = ["days=6", "population=20000"]
-    whole = contents(play(tmp_path / "whole", files, "emoji", *days))
-    command = [
-        sys.executable, "-m", "experiments", "run", *arguments(files, "emoji", *days), f"out={tmp_path / 'killed'}"
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    mark = tmp_path / "killed" / "segments" / "emoji.en" / "segment.json"
-    deadline = time.monotonic() + 120
-    while not mark.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert mark.exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert contents(tmp_path / "killed") == whole

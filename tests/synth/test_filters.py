@@ -55,7 +55,8 @@ def test_every_reason_fires(reason: str) -> None:
 def test_reasons_can_be_counted() -> None:
     other = replace(DRAFT, body=GOOD.replace("Saturday", "Sunday"))
     verdicts = judge(DRAFT, *REASONS.values(), *REASONS.values(), DRAFT, other)
-    assert Counter(verdicts) == {None: 2, **dict.fromkeys(REASONS, 2), "duplicate": 1}
+    expected: dict[str | None, int] = {None: 2, **dict.fromkeys(REASONS, 2), "duplicate": 1}
+    assert Counter(verdicts) == expected
 
 
 @pytest.mark.parametrize(

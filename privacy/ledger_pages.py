@@ -1,0 +1,82 @@
+"""What a ledger keeps, and what a place that keeps it must be able to do; the rules are in privacy/ledger.py.
+
+    with pages._transaction(write=True):
+        life = pages._read(Kind.LIFETIME, 0, page)
+        pages._write(Kind.LIFETIME, 0, page, life + cost)
+
+All is numbers, one a device, page by page, and a list of polls; ledger_stores.py keeps them in a file or memory.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from numpy.typing import NDArray
+
+from privacy.budget import Token
+
+Page = NDArray[Any]
+
+
+class Kind(IntEnum):
+    """What a page holds, one entry a device; its key is the day (DAILY), the poll's number (DEBITS) or 0."""
+
+    OPTED_IN = 0
+    LIFETIME = 1
+    DAILY = 2
+    DEBITS = 3
+
+
+DTYPES = {Kind.OPTED_IN: "u1", Kind.LIFETIME: "<i8", Kind.DAILY: "<i8", Kind.DEBITS: "u1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poll:
+    """A token that was debited: all of its debits have one cost (micro-epsilons) and one day."""
+
+    number: int
+    cost: int
+    day: int
+    cancelled: bool
+
+
+class LedgerPages(ABC):
+    """Where pages and polls live, as the rules see it. All but `_transaction` itself is called inside one."""
+
+    @abstractmethod
+    def _transaction(self, *, write: bool) -> AbstractContextManager[None]:
+        """All or nothing; what was written is durable on leaving."""
+
+    @abstractmethod
+    def _read(self, kind: Kind, key: int, page: int) -> Page:
+        """[width] entries of DTYPES[kind] that the caller may change; zeros if never written."""
+
+    @abstractmethod
+    def _write(self, kind: Kind, key: int, page: int, entries: Page) -> None: ...
+
+    @abstractmethod
+    def _stored(self, kind: Kind, key: int | None = None) -> list[tuple[int, int]]:
+        """(key, page) of all pages written, of one key or of all."""
+
+    @abstractmethod
+    def _find_poll(self, token: Token) -> Poll | None: ...
+
+    @abstractmethod
+    def _add_poll(self, token: Token, cost: int) -> Poll: ...
+
+    @abstractmethod
+    def _polls(self) -> list[Poll]: ...
+
+    @abstractmethod
+    def _set_cancelled(self, number: int) -> None: ...
+
+    @abstractmethod
+    def _horizon(self) -> int:
+        """The first day that is not forgotten."""
+
+    @abstractmethod
+    def _drop_before(self, day: int) -> None: ...
