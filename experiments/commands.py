@@ -54,27 +54,26 @@ def audit(arguments: list[str]) -> None:
 
 
 def inspect(arguments: list[str]) -> None:
-    """`synthpoll inspect`: 30 texts of a folder, and numbers."""
+    """`synthpoll inspect`: 30 texts of a folder, and numbers; of several folders the numbers, side by side."""
     from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
-    from experiments.inspection import inspect_folder, print_inspection
+    from experiments.inspection import inspect_folder, print_numbers, print_texts
 
-    if len(arguments) != 1:
-        raise UsageError("synthpoll inspect takes one folder: of a run, or of synthpoll generate")
+    folders = [Path(argument) for argument in arguments if not argument.startswith("encoder=")]
+    judged = [argument for argument in arguments if argument.startswith("encoder=")]
+    if not folders or len(judged) > 1:
+        raise UsageError("synthpoll inspect takes folders of runs or of synthpoll generate, and at most one encoder=")
     quiet_libraries()
-    folder = Path(arguments[0])
-    if not (folder / "config.yaml").is_file():
-        raise UsageError(f"{folder} has no config.yaml; give the folder of a run or of synthpoll generate")
-    config = OmegaConf.load(folder / "config.yaml")
-    if "generator" not in config:
-        raise UsageError(f"{folder} is a run of a use case, which writes no texts; open its report.html")
-    if "grid" not in config.generator:
-        raise UsageError(f"{folder} was written by {config.generator._target_}, which has no attribute grid to look at")
-    encoder = instantiate(config.encoder, _convert_="object")
-    encoder.check()
-    found = inspect_folder(folder, encoder.encode, instantiate(config.generator.grid, _convert_="object"))
-    print_inspection(console(120), found)
+    configs = {folder: _written_config(folder) for folder in folders}
+    found = {}
+    for folder, config in configs.items():
+        encoder = instantiate(_encoder_of(judged[0]) if judged else config.encoder, _convert_="object")
+        encoder.check()
+        grid = instantiate(config.generator.grid, _convert_="object")
+        found[str(folder)] = inspect_folder(folder, encoder.encode, grid)
+    if len(found) == 1:
+        print_texts(console(120), next(iter(found.values())))
+    print_numbers(console(), found)
 
 
 def load_job(config: Any) -> tuple[Any, str, str]:
@@ -244,6 +243,32 @@ def _audit_folder(arguments: list[str]) -> None:
     values = {name: config[name] for name in ("name", "seed", "rounds", "minimum_batch")}
     found = audit_folder(RunFolder(folder), Polling(**parts, **values, cache=cache_folder()), **numbers)
     sys.stdout.write(found.sentence + "\n")
+
+
+def _written_config(folder: Path) -> Any:
+    """The configuration of a folder with texts."""
+    from omegaconf import OmegaConf
+
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(f"{folder} has no config.yaml; give the folder of a run or of synthpoll generate")
+    config = OmegaConf.load(folder / "config.yaml")
+    if "generator" not in config:
+        raise UsageError(f"{folder} is a run of a use case, which writes no texts; open its report.html")
+    if "grid" not in config.generator:
+        raise UsageError(f"{folder} was written by {config.generator._target_}, which has no attribute grid to look at")
+    return config
+
+
+def _encoder_of(choice: str) -> Any:
+    """The configuration of the encoder that `choice`, such as 'encoder=minilm', names."""
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+
+    with initialize_config_module("conf", version_base="1.3"):
+        try:
+            return compose("generate", [choice, "out=nowhere"]).encoder
+        except HydraException:
+            raise UsageError(f"{choice} names no encoder; give one of conf/encoder, such as encoder=minilm") from None
 
 
 def _config_of(folder: Path) -> Any:

@@ -16,6 +16,7 @@ from rich.console import Console
 from embed.cache import CachedEncoder
 from embed.encoder import Encoder
 from experiments.progress import bar
+from experiments.records import Timings, effort
 from experiments.store import RunFolder
 from privacy.randomness import Stage, seed_sequence
 from synth.generator import Generation, Generator
@@ -47,7 +48,7 @@ def generate(job: Generate, config: str, console: Console) -> Path:
     for part in (job.generator, job.encoder):
         part.check()
     with RunFolder(Path(job.out)).opened(config) as folder:
-        made, seconds = _made(job, console)
+        made, seconds = _made(job, folder, console)
         folder.write_table("corpus.parquet", made.corpus.to_table())
         lines = [
             json.dumps({"subject": e.subject, "text": e.text, "attributes": dict(e.attributes)}, ensure_ascii=False)
@@ -64,21 +65,17 @@ def generate(job: Generate, config: str, console: Console) -> Path:
                 "drops": made.drops,
             },
         )
-    share = len(made.corpus) / made.attempted
-    console.print(
-        f"Kept {len(made.corpus)} of {made.attempted} texts ({share:.0%}) in {seconds:.0f} s; "
-        f"dropped: {', '.join(f'{count} {reason}' for reason, count in sorted(made.drops.items()))}"
-    )
+    console.print(f"In {seconds:.0f} s {made.counted}")
     console.print(f"Texts: {folder.path}", soft_wrap=True)
     return folder.path
 
 
-def _made(job: Generate, console: Console) -> tuple[Generation, float]:
+def _made(job: Generate, folder: RunFolder, console: Console) -> tuple[Generation, float]:
     """The texts, and the seconds that they took."""
     encoder = CachedEncoder(job.encoder, Path(job.cache).expanduser() / "embeddings" / "synthetic.sqlite")
+    generator = job.generator.with_encoder(encoder.encode)
     start = time.perf_counter()
-    with bar(console, "Writing") as advance:
-        made = job.generator.with_encoder(encoder.encode).seed(
-            job.n, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance
-        )
+    with Timings(folder).measure(0, "run: seed corpus") as facts, bar(console, "Writing") as advance:
+        made = generator.seed(job.n, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance)
+        facts.update(effort(made))
     return made, time.perf_counter() - start

@@ -2,12 +2,15 @@
 
 No number replaces reading: the command prints random texts of the folder's corpora as they are.
 
-    report = inspect_folder(Path("runs/town/seed0-..."), encode)
+    found = inspect_folder(Path("runs/town/seed0-..."), encode, grid)
+    print_texts(console, found)
+    print_numbers(console, {"town": found})        # several side by side
 """
 
 from __future__ import annotations
 
-import itertools
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,14 +34,16 @@ from synth.languages import likely_language
 class Inspection:
     """Shares are in [0, 1].
 
-    `distinct_2`: different word pairs among all of them; `self_similarity`: mean cosine of pairs of texts;
-    `topic_control`: texts whose own topic is the nearest of all topics in the corpus, by the encoder, with
-    `topics` of them to choose from; `length_control`: texts within the words asked for; `language_control`: texts whose
-    function words are of the language asked for; `coverage`: of the grid; `attempted` and `drops`: over all rounds.
+    `distinct`: by n, different runs of n words among all of them (Li et al. 2016; falls with the number of texts);
+    `self_similarity`: mean cosine of pairs of texts; `topic_control`: texts whose own topic is nearest of all topics
+    in the corpus, by the encoder, with `topics` to choose from; `length_control`: texts within the words asked
+    for; `language_control`: texts whose function words are of the language asked for; `coverage`: of the grid;
+    `attempted` and `drops`: over all rounds. `kept_per_minute` and `tokens_per_second` are those of timings.csv, over
+    all writing that took no answer from the cache; None where there is none, or where the backend counts no tokens.
     """
 
     texts: int
-    distinct_2: float
+    distinct: Mapping[int, float]
     self_similarity: float
     topic_control: float
     topics: int
@@ -47,6 +52,8 @@ class Inspection:
     coverage: Mapping[str, float]
     attempted: int
     drops: Mapping[str, int]
+    kept_per_minute: float | None
+    tokens_per_second: float | None
     shown: tuple[Example, ...]
 
 
@@ -67,7 +74,6 @@ def inspect_folder(folder: Path, encode: Encode, grid: AttributeGrid, sample: in
     names = sorted(set(asked))
     nearest = np.argmax(vectors @ encode(names).T, axis=1)
     spoken = [words(text) for text in corpus.texts]
-    pairs = [pair for text in spoken for pair in itertools.pairwise(text)]
     ranges = [grid.words(example.attributes) for example in corpus]
     within = [low <= len(text) <= high for text, (low, high) in zip(spoken, ranges, strict=True)]
     right = [
@@ -75,10 +81,11 @@ def inspect_folder(folder: Path, encode: Encode, grid: AttributeGrid, sample: in
         for text, example in zip(spoken, corpus, strict=True)
     ]
     attempted, drops = _counted(folder)
+    per_minute, per_second = _rates(folder)
     drawn = np.random.default_rng(seed).permutation(len(corpus))[:sample]
     return Inspection(
         texts=len(corpus),
-        distinct_2=len(set(pairs)) / max(len(pairs), 1),
+        distinct={n: _distinct(spoken, n) for n in (1, 2, 3)},
         self_similarity=self_similarity(vectors) if len(corpus) > 1 else 1.0,
         topic_control=float(np.mean([names[i] == topic for i, topic in zip(nearest, asked, strict=True)])),
         topics=len(names),
@@ -87,6 +94,8 @@ def inspect_folder(folder: Path, encode: Encode, grid: AttributeGrid, sample: in
         coverage=grid.coverage([example.attributes for example in corpus]),
         attempted=attempted,
         drops=drops,
+        kept_per_minute=per_minute,
+        tokens_per_second=per_second,
         shown=tuple(corpus.examples[i] for i in drawn),
     )
 
@@ -102,23 +111,62 @@ def _counted(folder: Path) -> tuple[int, Mapping[str, int]]:
     return attempted, dict(drops.most_common())
 
 
-def print_inspection(console: Console, found: Inspection) -> None:
-    """The texts first, then the numbers."""
+def _distinct(spoken: Sequence[Sequence[str]], n: int) -> float:
+    runs = [tuple(text[i : i + n]) for text in spoken for i in range(len(text) - n + 1)]
+    return len(set(runs)) / max(len(runs), 1)
+
+
+def _rates(folder: Path) -> tuple[float | None, float | None]:
+    """Texts kept a minute and tokens a second (Inspection). Arms of a run do not count."""
+    path = folder / "timings.csv"
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8") if path.exists() else ""))
+    fresh = [row for row in rows if row["stage"].startswith("run: ") and row.get("reused") == "0"]
+    seconds = sum(float(row["seconds"]) for row in fresh)
+    if seconds == 0:
+        return None, None
+    told = all(row["tokens"] for row in fresh)
+    return (
+        60 * sum(int(row["kept"]) for row in fresh) / seconds,
+        sum(int(row["tokens"]) for row in fresh) / seconds if told else None,
+    )
+
+
+def print_texts(console: Console, found: Inspection) -> None:
+    """The random texts, with what was asked for."""
     for number, example in enumerate(found.shown, start=1):
         about = ", ".join(v for k, v in example.attributes.items() if k not in ("template", "entities"))
         console.print(f"[bold]{number}.[/bold] ({about})", highlight=False)
         console.print(f"Subject: {example.subject}\n{example.text}\n", markup=False, highlight=False)
-    table = Table(title=f"{found.texts} texts", show_header=False)
-    rows: Sequence[tuple[str, str]] = [
-        ("different word pairs (distinct-2)", f"{found.distinct_2:.3f}"),
-        ("mean cosine of two texts", f"{found.self_similarity:.3f}"),
-        (f"own topic is the nearest of {found.topics}", f"{found.topic_control:.0%}"),
-        ("words within the range asked for", f"{found.length_control:.0%}"),
-        ("language asked for", f"{found.language_control:.0%}"),
-        ("grid covered", ", ".join(f"{name} {share:.0%}" for name, share in found.coverage.items())),
-        ("kept of attempted", f"{found.attempted - sum(found.drops.values())} of {found.attempted}"),
-        ("dropped", ", ".join(f"{reason} {count}" for reason, count in found.drops.items())),
-    ]
-    for name, value in rows:
-        table.add_row(name, value)
+
+
+def print_numbers(console: Console, found: Mapping[str, Inspection]) -> None:
+    """A column for every folder."""
+    table = Table()
+    table.add_column("")
+    for name in found:
+        table.add_column(name, overflow="fold")
+    columns = [_column(one) for one in found.values()]
+    for measure in columns[0]:
+        table.add_row(measure, *(column[measure] for column in columns))
     console.print(table)
+
+
+def _column(one: Inspection) -> dict[str, str]:
+    kept = one.attempted - sum(one.drops.values())
+    return {
+        "texts": str(one.texts),
+        "distinct-1, -2, -3": ", ".join(f"{share:.3f}" for share in one.distinct.values()),
+        "mean cosine of two texts": f"{one.self_similarity:.3f}",
+        "own topic is the nearest of all": f"{one.topic_control:.0%} of {one.topics}",
+        "words within the range asked for": f"{one.length_control:.0%}",
+        "language asked for": f"{one.language_control:.0%}",
+        "grid covered": ", ".join(f"{name} {share:.0%}" for name, share in one.coverage.items()),
+        "kept of attempted": f"{kept} of {one.attempted}",
+        "dropped": ", ".join(f"{reason} {count}" for reason, count in one.drops.items()),
+        "kept a minute": _rate(one.kept_per_minute, "from the cache"),
+        "tokens a second": _rate(one.tokens_per_second, "not counted"),
+    }
+
+
+def _rate(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:.0f}" if value >= 10 else f"{value:.1f}"

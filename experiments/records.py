@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ from privacy.mechanism import Mechanism, ReportBatch, Tally
 from synth.corpus import Corpus
 from synth.generator import Encode, Generation, Generator, Progress
 
+log = logging.getLogger("synthpoll")
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -48,12 +51,18 @@ class Timings:
             self._rows.extend(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
     @contextmanager
-    def measure(self, round: int, stage: str) -> Iterator[None]:
-        """Time a block. `round` is -1 for work before the first."""
-        start = time.perf_counter()
-        yield
-        self._rows.append({"round": round, "stage": stage, "seconds": round_to(time.perf_counter() - start, 3)})
+    def measure(self, round: int, stage: str) -> Iterator[dict[str, object]]:
+        """Time a block, which may add facts to its row. `round` is -1 for work before the first."""
+        start, facts = time.perf_counter(), dict[str, object]()
+        yield facts
+        seconds = round_to(time.perf_counter() - start, 3)
+        self._rows.append({"round": round, "stage": stage, "seconds": seconds, **facts})
         self.folder.write_csv("timings.csv", self._rows)
+
+
+def effort(made: Generation) -> dict[str, object]:
+    """What writing took, for its row of timings.csv: with the cache it is less, so equal runs may differ in it."""
+    return {"attempted": made.attempted, "kept": len(made.corpus), "tokens": made.tokens, "reused": made.reused}
 
 
 class Stages:
@@ -65,8 +74,8 @@ class Stages:
     """
 
     def __init__(self, timings: Timings, console: Console, title: str) -> None:
-        self._timings, self._console, self._title = timings, console, title
-        self._round, self._open = 0, ExitStack()
+        self._timings, self._console, self.title = timings, console, title
+        self._round, self._open, self._facts = 0, ExitStack(), dict[str, object]()
 
     @contextmanager
     def of(self, round: int) -> Iterator[None]:
@@ -78,8 +87,12 @@ class Stages:
     def enter(self, stage: str, doing: str) -> Progress:
         """Begin a stage, named so in timings.csv and in words on the terminal; returns its bar."""
         self._open.close()
-        self._open.enter_context(self._timings.measure(self._round, f"{self._title}: {stage}"))
-        return self._open.enter_context(bar(self._console, f"{self._title}, round {self._round}: {doing}"))
+        self._facts = self._open.enter_context(self._timings.measure(self._round, f"{self.title}: {stage}"))
+        return self._open.enter_context(bar(self._console, f"{self.title}, round {self._round}: {doing}"))
+
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Facts for the row of the stage that is open."""
+        self._facts.update(facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +152,10 @@ class StagedGenerator:
         progress: Progress,
     ) -> Generation:
         """The generator's, on this stage's bar."""
-        return self.generator.vary(parents, weights, n, round, stream, self.stages.enter("vary", "varying"))
+        made = self.generator.vary(parents, weights, n, round, stream, self.stages.enter("vary", "varying"))
+        self.stages.note(effort(made))
+        log.info("%s, round %d: %s", self.stages.title, round, made.counted)
+        return made
 
 
 def round_to(value: float, digits: int) -> float:

@@ -42,10 +42,11 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """What was written. `log_likelihood` is the model's own at temperature 1, in nats per token."""
+    """What was written, in `tokens` tokens. `log_likelihood` is the model's own at temperature 1, in nats per token."""
 
     text: str
     log_likelihood: float
+    tokens: int
 
 
 class Engine(Protocol):
@@ -114,7 +115,7 @@ def decode(
         logits = engine.step(torch.from_numpy(chosen))
     return [
         # Decoded as a whole: a character may be spread over several tokens. The end token counts in the likelihood.
-        Continuation(text=tokenizer.decode(row), log_likelihood=float(total) / (len(row) + 1))
+        Continuation(text=tokenizer.decode(row), log_likelihood=float(total) / (len(row) + 1), tokens=len(row))
         for row, total in zip(tokens, likelihood, strict=True)
     ]
 

@@ -29,7 +29,8 @@ class Reading:
         self._text = ""
         self._nats: list[float] = []
         self._finish: str | None = None
-        self._events = 0
+        self._events = self._pieces = 0
+        self._counted: int | None = None
         self.stopped = False
 
     def take(self, event: object) -> None:
@@ -45,7 +46,10 @@ class Reading:
         if not whole or len(numbers) < len(nats):
             raise NoAnswerError("unexpected JSON")
         self._events += 1
+        self._pieces += text != ""
         self._text += text
+        counted = getattr(getattr(event, "usage", None), "completion_tokens", None)
+        self._counted = counted if isinstance(counted, int) else self._counted
         # One event a token and a few more; 50 characters a token are more than any language has on average.
         if self._events > 4 * self._prompt.limit + 100 or len(self._text) > 50 * self._prompt.limit + 1000:
             raise NoAnswerError("endless", passing=False)
@@ -66,7 +70,9 @@ class Reading:
         # Characters beyond 16 bits may come as halves, in two events: joined here; a half alone is replaced.
         text = self._text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         nats = sum(self._nats) / len(self._nats) if self._nats else None
-        return Answer(text=self._prompt.begin + text, log_likelihood=nats)
+        # A server that does not count (nor did one whose stream was stopped) sends about one event a token.
+        tokens = self._counted if self._counted is not None else len(self._nats) or self._pieces
+        return Answer(text=self._prompt.begin + text, log_likelihood=nats, tokens=tokens)
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:

@@ -138,7 +138,10 @@ class EndpointWriter:
                 "that (vLLM, llama.cpp), or set generator.operators.shares.continuation=0"
             )
         items = [self._item(shared, prompt, stream, place) for place, prompt in enumerate(prompts)]
-        settled: list[Answer | Failure | None] = [kept(item.path) for item in items]
+        settled: list[Answer | Failure | None] = []
+        for item in items:
+            before = kept(item.path, 1)
+            settled.append(before[0] if before else None)
         missing = {place: items[place] for place, entry in enumerate(settled) if entry is None}
         if missing:
             run(self._settle_all(self._client(), missing, settled))
@@ -165,7 +168,7 @@ class EndpointWriter:
         if self.logprobs:
             request["logprobs"] = True
         # The seed is part of the key even where it is not sent: equal prompts ask for different texts.
-        identity = json.dumps([1, self.base_url.rstrip("/"), request, seed, prompt.stop], sort_keys=True)
+        identity = json.dumps([2, self.base_url.rstrip("/"), request, seed, prompt.stop], sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()
         return _Item(prompt=prompt, request=request, stream=own, path=self._folder / digest[:2] / f"{digest}.json")
 
@@ -198,7 +201,7 @@ class EndpointWriter:
             except NoAnswerError as error:
                 fault = error
             else:
-                keep(item.path, answer)
+                keep(item.path, [answer])
                 health.misses = 0
                 return answer
             wait = backoff.wait(attempt, fault, rng)

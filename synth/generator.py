@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,11 +25,23 @@ class GenerationError(RuntimeError):
 
 @dataclass(frozen=True)
 class Generation:
-    """What one call of a generator produced: kept examples, attempts, and every drop by reason."""
+    """What one call of a generator produced: kept examples, attempts, and every drop by reason.
+
+    `tokens` were written for it now (None: the backend does not count); `reused` answers were on disk, from before.
+    """
 
     corpus: Corpus
     attempted: int
     drops: Mapping[str, int]
+    tokens: int | None = field(default=None, compare=False)
+    reused: int = field(default=0, compare=False)
+
+    @property
+    def counted(self) -> str:
+        """What was kept and why the rest was not, in words."""
+        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(self.drops.items()))
+        share = len(self.corpus) / max(self.attempted, 1)
+        return f"kept {len(self.corpus)} of {self.attempted} texts ({share:.0%}); dropped: {dropped or 'none'}"
 
 
 class Generator(Protocol):

@@ -1,7 +1,7 @@
-"""Answers that were paid for, one file each: a killed run reads them instead of asking again.
+"""Answers that were paid for, kept on disk: a killed run reads them instead of asking again.
 
-keep(path, Answer(text="Dear Mei, ..."))
-kept(path)                              # that answer; None if there is none, or only a damaged file
+keep(path, [Answer(text="Dear Mei, ...")])
+kept(path, 1)                               # those answers; None if there are none, or only a damaged file
 """
 
 from __future__ import annotations
@@ -9,25 +9,30 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from synth.generator import GenerationError
 from synth.writer import Answer
 
 
-def kept(path: Path) -> Answer | None:
-    """What was kept at `path`. Raises GenerationError if the folder cannot be read."""
+def kept(path: Path, number: int) -> list[Answer] | None:
+    """The `number` answers that were kept at `path`, marked as reused; None if never written, or damaged.
+
+    Raises GenerationError if the folder cannot be read.
+    """
     with explained(path.parent):
         try:
-            return Answer(**json.loads(path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # never written; damaged: asked for again
+            found = [replace(Answer(**entry), reused=True) for entry in json.loads(path.read_bytes())]
+        except (FileNotFoundError, ValueError, TypeError):
             return None
+    sound = all(isinstance(answer.text, str) for answer in found)
+    return found if sound and len(found) == number else None
 
 
-def keep(path: Path, answer: Answer) -> None:
+def keep(path: Path, answers: Sequence[Answer]) -> None:
     """Atomically, because the process may be killed and others may write the same. Raises GenerationError."""
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +40,7 @@ def keep(path: Path, answer: Answer) -> None:
         scratch = Path(name)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(asdict(answer), file)
+                json.dump([asdict(answer) for answer in answers], file)
             scratch.replace(path)
         except OSError:
             scratch.unlink()  # a full disk needs the space
@@ -49,5 +54,6 @@ def explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise GenerationError(
-            f"answers cannot be kept in {folder} ({error.strerror}); free space, allow writing or set writer.cache"
+            f"answers cannot be kept in {folder} ({error.strerror}); free space, allow writing or set writer.cache, "
+            "then run the same command again: what is finished is kept"
         ) from None

@@ -133,7 +133,8 @@ class LanguageModelGenerator:
     ) -> Generation:
         kept: list[Example] = []
         drops: Counter[str] = Counter()
-        attempted = 0
+        attempted, reused = 0, 0
+        tokens: int | None = 0
         progress(0, n)
         for number in itertools.count():
             batch = list(itertools.islice(requests, self.writer.chunk))
@@ -147,6 +148,8 @@ class LanguageModelGenerator:
             prompts = [self._prompt(asked, rng) for asked in batch]
             answers = self.writer.write(shared, prompts, child)
             attempted += len(batch)
+            reused += sum(answer.reused for answer in answers if isinstance(answer, Answer))
+            tokens = _sum_known(tokens, answers)
             drafts = [
                 self._draft(asked, answer, prompt, shown)
                 for asked, answer, prompt in zip(batch, answers, prompts, strict=True)
@@ -168,7 +171,7 @@ class LanguageModelGenerator:
                 f"only {len(kept)} of {n} texts were kept after {attempted} attempts (dropped: {counted}); "
                 "loosen the filters, raise generator.attempts or use a larger model"
             )
-        return Generation(Corpus(tuple(kept)), attempted, dict(sorted(drops.items())))
+        return Generation(Corpus(tuple(kept)), attempted, dict(sorted(drops.items())), tokens, reused)
 
     def _prompt(self, asked: Asked, rng: np.random.Generator) -> Prompt:
         turns = [] if asked.shown is None else self.form.turns(_shown(asked.shown))
@@ -225,6 +228,13 @@ class LanguageModelGenerator:
             parents=(asked.parent.id,) if asked.parent else (),
             family=asked.parent.root if asked.parent else "",
         )
+
+
+def _sum_known(before: int | None, answers: Sequence[Answer | Failure]) -> int | None:
+    """Tokens written now, added to those before; None as soon as a count is missing."""
+    now = [answer.tokens for answer in answers if isinstance(answer, Answer) and not answer.reused]
+    counts = [count for count in (before, *now) if count is not None]
+    return sum(counts) if len(counts) == 1 + len(now) else None
 
 
 def _shown(example: Example) -> ShownExample:

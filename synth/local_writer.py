@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -23,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from synth.generator import GenerationError
+from synth.kept_answers import keep, kept
 from synth.weights import ModelSource, fingerprint
 from synth.writer import Answer, Failure, Prompt, Turn
 
@@ -122,7 +120,7 @@ class LocalWriter:
         }
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         path = Path(self.cache).expanduser() / "generation" / f"{digest}.json"
-        written = _kept(path, len(prompts))
+        written = kept(path, len(prompts))
         if written is None:
             from synth.decoding import decode
 
@@ -132,8 +130,11 @@ class LocalWriter:
                 return stops[row] != "" and re.search(stops[row], text) is not None
 
             found = decode(engine, self._tokenizer, start, parts, uniforms, limits, self._sampling, finished, ends)
-            written = [Answer(text=self._answer(one.text), log_likelihood=one.log_likelihood) for one in found]
-            _keep(path, written)
+            written = [
+                Answer(text=self._answer(one.text), log_likelihood=one.log_likelihood, tokens=one.tokens)
+                for one in found
+            ]
+            keep(path, written)
         return [
             replace(answer, text=prompt.begin + answer.text) for prompt, answer in zip(prompts, written, strict=True)
         ]
@@ -212,40 +213,3 @@ class LocalWriter:
         if fast and self.precision in ("int8", "float32"):
             return LlamaEngine(LlamaWeights.of(model, "int8" if self.precision == "int8" else "float32")), ends
         return LibraryEngine(model), ends
-
-
-def _kept(path: Path, prompts: int) -> list[Answer] | None:
-    """The answers of a chunk that was written before; None if it was not, or if its file is damaged."""
-    with _explained(path.parent):
-        try:
-            written = [Answer(**entry) for entry in json.loads(path.read_bytes())]
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
-    sound = all(isinstance(answer.text, str) for answer in written)
-    return written if sound and len(written) == prompts else None
-
-
-def _keep(path: Path, answers: Sequence[Answer]) -> None:
-    """Under a scratch name first: the process may be killed, and others may write the same chunk."""
-    with _explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        scratch = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump([asdict(answer) for answer in answers], file)
-            scratch.replace(path)
-        except OSError:
-            scratch.unlink()  # a full disk needs the space
-            raise
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GenerationError(
-            f"texts cannot be kept in {folder} ({error.strerror}); free space, allow writing or set writer.cache, then "
-            "run the same command again: finished chunks are kept"
-        ) from None

@@ -11,7 +11,7 @@ model, an endpoint and a fake stands behind these five names.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -45,10 +45,16 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What was written; `log_likelihood` is the model's own, in nats per token, where the backend knows it."""
+    """What was written.
+
+    Where the backend knows them: `log_likelihood`, the model's own, in nats per token; `tokens`, how many were written.
+    `reused` answers were on disk: they cost no time.
+    """
 
     text: str
     log_likelihood: float | None = None
+    tokens: int | None = None
+    reused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

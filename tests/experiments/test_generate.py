@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import subprocess
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from embed.hashed import HashedFakeEncoder
 from experiments.generate import Generate, generate
-from experiments.inspection import inspect_folder, print_inspection
+from experiments.inspection import inspect_folder, print_numbers, print_texts
 from experiments.store import StoreError
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
@@ -34,7 +35,7 @@ def test_a_corpus_without_a_poll(tmp_path: Path) -> None:
     assert [line["text"] for line in lines] == corpus.texts and len(corpus) == 12
     counted = json.loads((folder / "generation.json").read_text())
     assert counted["kept"] == 12 and counted["attempted"] == 12 and (folder / "config.yaml").read_text() == "name: x\n"
-    assert "Kept 12 of 12 texts (100%)" in screen.getvalue()
+    assert "kept 12 of 12 texts (100%); dropped: none" in screen.getvalue()
     again = generate(job(tmp_path, out=str(tmp_path / "again")), "name: x\n", Console(file=io.StringIO()))
     assert (again / "corpus.parquet").read_bytes() == (folder / "corpus.parquet").read_bytes()
     other = generate(job(tmp_path, out=str(tmp_path / "other"), seed=1), "name: x\n", Console(file=io.StringIO()))
@@ -83,26 +84,57 @@ def test_the_numbers_of_an_inspection(tmp_path: Path) -> None:
         15,
         {"too short": 4, "surplus": 1},
     )
-    assert found.topic_control == 1.0 and len(found.shown) == 3 and 0 < found.distinct_2 < 1
+    assert found.topic_control == 1.0 and len(found.shown) == 3
+    assert 0 < found.distinct[1] < found.distinct[2] < found.distinct[3] < 1
     worse = inspect_folder(tmp_path / "b", encode, written(tmp_path / "b", 6), sample=3)
     assert worse.topic_control == pytest.approx(0.6), "negative control: texts about something else are noticed"
     screen = io.StringIO()
-    print_inspection(Console(file=screen, width=120), found)
+    print_texts(Console(file=screen, width=120), found)
+    print_numbers(Console(file=screen, width=120), {"good": found, "worse": worse})
     assert found.shown[0].text.split(" and ")[0] in screen.getvalue() and "10 of 15" in screen.getvalue()
+    assert "60% of 10" in screen.getvalue() and "100% of 10" in screen.getvalue()
     with pytest.raises(StoreError, match="holds no corpus"):
         inspect_folder(tmp_path, encode, grid)
+
+
+def test_rates_are_of_what_was_written_now(tmp_path: Path) -> None:
+    encode = HashedFakeEncoder(dimension=32).encode
+    grid, timings = written(tmp_path / "a", 10), tmp_path / "a" / "timings.csv"
+    head = "round,stage,seconds,attempted,kept,tokens,reused\n"
+    rows = {
+        "": (None, None),
+        "0,run: seed corpus,20.0,15,10,400,0\n": (30.0, 20.0),
+        "0,run: seed corpus,20.0,15,10,,0\n": (30.0, None),
+        "0,run: seed corpus,0.5,15,10,0,15\n": (None, None),  # from the cache
+        "0,run: seed corpus,20.0,15,10,400,0\n0,run: vary,20.0,9,5,200,0\n": (22.5, 15.0),
+        "0,run: seed corpus,20.0,15,10,400,0\n0,run: poll,9.0\n0,random_selection: vary,1.0,9,9,9,0\n": (30.0, 20.0),
+    }
+    for row, rates in rows.items():
+        timings.write_text(head + row)
+        found = inspect_folder(tmp_path / "a", encode, grid)
+        assert (found.kept_per_minute, found.tokens_per_second) == rates, row
+
+
+def test_the_effort_is_in_the_timings(tmp_path: Path) -> None:
+    folder = generate(job(tmp_path), "name: x\n", Console(file=io.StringIO()))
+    [row] = csv.DictReader((folder / "timings.csv").open())
+    assert (row["attempted"], row["kept"], row["reused"]) == ("12", "12", "0") and float(row["seconds"]) >= 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inspect"], "takes one folder"),
+        (["inspect"], "takes folders"),
+        (["inspect", "a", "encoder=minilm", "encoder=minilm"], "at most one encoder="),
         (["inspect", "/no/such/folder"], "has no config.yaml"),
+        (["inspect", "{folder}", "encoder=nobody"], "encoder=nobody names no encoder; give one of conf/encoder"),
         (["generate", "n=5", "generator=scripted_fake", "encoder=hashed_fake"], "out is missing"),
         (["generate", "n=0", "out=x", "generator=scripted_fake", "encoder=hashed_fake"], "n is 0; expected"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("generator: {grid: {}}\nencoder: {}\n")
+    arguments = [argument.replace("{folder}", str(tmp_path)) for argument in arguments]
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *arguments], capture_output=True, text=True, check=False
     )

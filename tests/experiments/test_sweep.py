@@ -27,7 +27,7 @@ from experiments.job import Job
 from experiments.multirun import _settings
 from experiments.store import StoreError
 from experiments.sweep import SweepFolder, digest_of
-from synth.local_writer import _keep, _kept
+from synth.kept_answers import keep, kept
 from synth.writer import Answer
 from tests.experiments.conftest import contents
 from tests.experiments.run_folders import make_run
@@ -332,9 +332,9 @@ def _keep_texts(place: Path, first: int) -> None:
             path = place / f"{number % 30}.json"
             answers = [Answer(text="word " * 400 + str(number % 30), log_likelihood=-1.0)] * 8
             if path.exists():
-                assert _kept(path, 8) == answers
+                assert kept(path, 8) == answers
             if round % 2 or not path.exists():
-                _keep(path, answers)
+                keep(path, answers)
 
 
 def test_two_processes_keep_the_same_texts(tmp_path):

@@ -107,7 +107,9 @@ def written(*pieces: str, finish: str = "stop") -> Response:
         for piece in pieces:
             exchange.say(piece)
         exchange.end(finish)
-        exchange.event(None, usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
+        exchange.event(
+            None, usage={"prompt_tokens": 1, "completion_tokens": len(pieces), "total_tokens": 1 + len(pieces)}
+        )
         exchange.close_stream()
 
     return respond

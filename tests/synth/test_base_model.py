@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ) -> list[Continuation]:  # fmt: skip
         finished: Callable[[int, str], bool] = rest[3]
         calls.append({"prefix": prefix, "requests": list(requests), "finished": finished})
-        return [Continuation(text=SAID, log_likelihood=-1.0) for _ in requests]
+        return [Continuation(text=SAID, log_likelihood=-1.0, tokens=5) for _ in requests]
 
     monkeypatch.setattr(synth.decoding, "decode", fake)
     return calls
@@ -94,12 +94,12 @@ def test_a_base_model_reads_labelled_paragraphs_behind_its_opening_token(
 def test_the_answer_of_a_base_model_ends_where_it_makes_up_the_next_turn(
     base: Path, tmp_path: Path, asked: list[dict[str, Any]]
 ) -> None:
-    for _ in range(2):  # the second time from disk
+    for reused in (False, True):  # the second time from disk
         got = writer(base, tmp_path).write(SHARED, [ask(), ask("Hi.", stop=r"\nBest\b")], STREAM)
         assert got == [
-            Answer(text=" Subject: Snow\n\nIt snows.\n", log_likelihood=-1.0),
-            Answer(text="Hi. Subject: Snow\n\nIt snows.\n", log_likelihood=-1.0),
+            Answer(text=f"{begun} Subject: Snow\n\nIt snows.\n", log_likelihood=-1.0, tokens=5) for begun in ("", "Hi.")
         ]
+        assert [one.reused for one in got if isinstance(one, Answer)] == [reused] * 2
     [call] = asked
     for row, text, over in (
         (0, "It snows.\n\nUser", False),
@@ -115,7 +115,7 @@ def test_the_answer_of_a_base_model_ends_where_it_makes_up_the_next_turn(
 
 def test_a_model_with_a_chat_template_is_left_alone(folder: Path, tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     got = writer(folder, tmp_path).write(SHARED, [ask("Hi.")], STREAM)
-    assert got == [Answer(text=f"Hi.{SAID}", log_likelihood=-1.0)]
+    assert got == [Answer(text=f"Hi.{SAID}", log_likelihood=-1.0, tokens=5)]
     [call] = asked
     assert call["requests"] == ["<|im_start|>user\nWrite about snow.<|im_end|>\n<|im_start|>assistant\nHi."]
     assert not call["finished"](0, "It snows.\n\nUser:")

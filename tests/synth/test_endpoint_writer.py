@@ -135,10 +135,27 @@ def test_log_probabilities_become_nats_per_token(tmp_path: Path) -> None:
         exchange.close_stream()
 
     with EndpointServer(default=respond) as server:
-        for _ in range(2):  # the second time from disk
+        for reused in (False, True):  # the second time from disk
             got = writer(server, tmp_path, logprobs=True).write([], [ask("a")], STREAM)
-            assert got == [Answer(text="Two words", log_likelihood=-1.5)]
+            assert got == [Answer(text="Two words", log_likelihood=-1.5, tokens=2)] and [one.reused for one in got] == [
+                reused
+            ]
         assert server.requests.total() == 1
+
+
+def test_tokens_are_counted_by_the_server_or_by_events(tmp_path: Path) -> None:
+    def respond(exchange: Exchange) -> None:
+        exchange.open_stream()
+        exchange.say("Two")
+        exchange.say(" words")
+        if exchange.asked == "count":
+            exchange.event(None, usage={"completion_tokens": 3})
+        exchange.end("stop")
+        exchange.close_stream()
+
+    with EndpointServer(default=respond) as server:
+        got = writer(server, tmp_path).write([], [ask("count"), ask("do not"), ask("count", stop="Two")], STREAM)
+    assert [one.tokens for one in got if isinstance(one, Answer)] == [3, 2, 1]
 
 
 def test_halves_of_a_character_are_joined(tmp_path: Path) -> None:
@@ -271,10 +288,10 @@ def test_answers_are_kept_by_everything_they_depend_on(server: EndpointServer, t
 
 
 def test_a_damaged_answer_is_asked_for_again(server: EndpointServer, tmp_path: Path) -> None:
-    for damage in (b"", b'{"text": "ha', b"\xff", b"[]", b'{"words": "no"}'):
+    for damage in (b"", b'[{"text": "ha', b"\xff", b"[]", b"{}", b'[{"words": "no"}]', b'[{"text": 3}]'):
         writer(server, tmp_path).write([], [ask("a")], STREAM)
         [path] = [path for path in tmp_path.rglob("*") if path.is_file()]
-        assert json.loads(path.read_text("utf-8"))["text"] == answer_of("a")
+        assert json.loads(path.read_text("utf-8"))[0]["text"] == answer_of("a")
         path.write_bytes(damage)
         before = server.requests["a"]
         assert texts(writer(server, tmp_path).write([], [ask("a")], STREAM)) == [answer_of("a")]

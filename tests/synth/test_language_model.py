@@ -70,7 +70,9 @@ def test_finished_chunks_are_not_written_again(folder: Path, tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
-        assert tiny_generator(folder, tmp_path).seed(6, stream(), quiet) == first
+        again = tiny_generator(folder, tmp_path).seed(6, stream(), quiet)
+        assert again == first and (again.tokens, again.reused) == (0, again.attempted)
+        assert first.tokens is not None and first.tokens > 5 * first.attempted and first.reused == 0
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "generation").iterdir()} == kept
         # Negative control: other numbers or settings are not served from these chunks.
         for other in ({"temperature": 0.9}, {"top_k": 7}, {"top_p": 0.5}):
@@ -225,6 +227,7 @@ def test_failures_are_counted_among_the_drops() -> None:
     made = generator.seed(6, stream(), quiet)
     assert made.corpus.texts == [f"Text {chunk} {i} is here." for chunk in (1, 2) for i in (0, 2, 4)]
     assert made.drops == {"endpoint: stalled": 2, "no body": 2} and made.attempted == 10
+    assert made.tokens is None, "this backend does not count"
 
 
 def test_seeds_spread_over_the_topics_or_follow_stated_shares() -> None:
