@@ -9,6 +9,11 @@ half of the plays its items are the text that hardly any other device votes for,
 such text: neighbours by replacement. The other devices' answers stay as they were in the run (their data is known to
 the attacker); all noise is drawn anew. Rounds in which both worlds answer alike have the same law in both and are not
 played. What is observed is what the run releases of the others: the estimate of every candidate.
+
+As many devices report as did in the run: more would hide the canary better than the run did. Which of the reachable
+devices were silent, for lack of budget in a shared ledger, is in no run folder, so the first of a cohort stand for
+those that reported. The claim is for any data of so many devices, so whose it is does not matter. The canary is among
+them: what is measured is what a report gives away, not whether a device sends one.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ from embed.cache import CachedEncoder, load_or_create_secret
 from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
 from experiments.statement import add_audit
-from experiments.store import RunFolder, StoreError
+from experiments.store import DEVICES, RunFolder, StoreError
 from privacy.audit import AuditResult, audit_mechanism, audit_run
 from privacy.mechanism import Mechanism, ReportBatch, Reports
 from privacy.randomness import DeviceStream, Stage
@@ -114,8 +119,14 @@ class Polling:
 def audit_folder(folder: RunFolder, polling: Polling, *, trials: int, seed: int) -> AuditResult:
     """Attack a finished run, hold the bound against the claim of its statement, and add it there.
 
-    Raises StoreError if the folder has no complete run with a statement, or its devices are not there any more.
+    Raises StoreError if the folder is in use, has no complete run with a statement, or its devices are not there any
+    more.
     """
+    with folder.reopened():
+        return _audit(folder, polling, trials, seed)
+
+
+def _audit(folder: RunFolder, polling: Polling, trials: int, seed: int) -> AuditResult:
     if folder.completed_rounds() < polling.rounds:
         raise StoreError(f"{folder.path} is not a complete run; give its run command again, then audit it")
     slates = [compact(np.load(folder.round(r) / "embeddings.npy", allow_pickle=False)) for r in range(polling.rounds)]
@@ -125,6 +136,10 @@ def audit_folder(folder: RunFolder, polling: Polling, *, trials: int, seed: int)
             f"{folder.path} polled {statement['sampling']['devices']} devices, but its source now has "
             f"{fleet.population.devices}; audit it where its devices are"
         )
+    if len(fleet.population.embeddings) != folder.read_json(DEVICES)["items"]:
+        raise StoreError(f"{folder.path} polled devices with other items (see {DEVICES}); audit it where they are")
+    reports = [folder.read_json(f"rounds/{r:03d}/round.json")["reports"] for r in range(polling.rounds)]
+    fleet = _reporting(fleet, reports)
     canary = Canary.of(fleet, slates)
     claim = statement["central"] or {"epsilon": statement["spent"]["run"], "delta": 0.0}
     result = audit_polls(
@@ -142,6 +157,7 @@ def audit_folder(folder: RunFolder, polling: Polling, *, trials: int, seed: int)
             "kind": "canary device replaced in the run's polls, observed through the released estimates",
             "plays": 2 * trials,
             "rounds_played": len(canary.rounds),
+            "reports_per_round": [reports[number] for number in canary.rounds],
             "seed": seed,
             "epsilon_lower": result.epsilon_lower,
             "most_that_could_be_shown": result.ceiling,
@@ -165,7 +181,7 @@ class Canary:
 
     @classmethod
     def of(cls, fleet: SimulatedFleet, slates: Sequence[CompactEmbeddings]) -> Canary:
-        """The first device of the smallest cohort, which has the fewest others to hide among.
+        """The first device of the cohort with the fewest reports, which has the fewest others to hide among.
 
         Raises StoreError if the round has no two candidates that the canary can be made to vote for.
         """
@@ -222,6 +238,21 @@ def _privatized(values: NDArray[np.int64], mechanism: Mechanism, rng: np.random.
     for start in range(0, len(values), BLOCK):
         part = values[start : start + BLOCK]
         yield ReportBatch("audit", np.arange(start, start + len(part)), mechanism.privatize(part, rng))
+
+
+def _reporting(fleet: SimulatedFleet, reports: Sequence[int]) -> SimulatedFleet:
+    """The fleet with as many devices in each cohort as reported in its round: the first, whose answers are the run's.
+
+    Raises StoreError for a round with more reports than devices.
+    """
+    for number, (cohort, reported) in enumerate(zip(fleet.cohorts.answering, reports, strict=True)):
+        if reported > len(cohort):
+            raise StoreError(
+                f"round {number} has {reported} reports, but only {len(cohort)} devices could send one; audit the run "
+                "with the devices and the participation that it had"
+            )
+    answering = tuple(cohort[:n] for cohort, n in zip(fleet.cohorts.answering, reports, strict=True))
+    return replace(fleet, cohorts=replace(fleet.cohorts, answering=answering))
 
 
 def _replaced(fleet: SimulatedFleet, device: int, vector: NDArray[np.float32]) -> SimulatedFleet:

@@ -79,10 +79,14 @@ class Carrier:
         """Carry the run out unless it is complete; write down how it ended."""
         from hydra.core.hydra_config import HydraConfig
 
+        from experiments.store import RunFolder
+
         number = self.folder.number_of(HydraConfig.get().overrides.task)
         os.chdir(self.here)
         identity = identity_of(config)
-        place = Path(config.runs) / config.name / f"seed{config.seed}-{digest_of(identity)}"
+        place = RunFolder.of(
+            out=config.out, runs=config.runs, name=config.name, seed=config.seed, digest=digest_of(identity)
+        ).path
         if self.folder.is_complete(number, place, identity):
             self._say(number, f"was complete, {place}")
             return

@@ -1,4 +1,7 @@
-"""run.json: what ran, on what, with which budget, and what that budget can resolve."""
+"""run.json: what ran, on what, with which budget, and what that budget can resolve. Beside the folder, the log.
+
+What was counted among the devices' data without noise is no part of it: that is oracle/devices.json.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import logging
 import math
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from aggregate.trust import Trust
 from device_poll.fleet import SimulatedFleet
 from device_poll.population import DeviceUnit
 from experiments.job import Job
-from experiments.store import RunFolder, StoreError
+from experiments.store import DEVICES, RunFolder, StoreError
 from privacy.mechanism import Mechanism
 
 log = logging.getLogger("synthpoll")
@@ -35,7 +40,7 @@ PROTECTED = {
 
 
 def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFleet) -> None:
-    """Write run.json, once: a resumed run keeps the first description. Raises StoreError if it does not fit."""
+    """Write run.json and oracle/devices.json, once: a resumed run keeps them. Raises StoreError if they do not fit."""
     mechanism = rules.mechanism(job.candidates + 1)
     reports = len(fleet.cohorts.answering[0])
     stderr = rules.trust.standard_error(mechanism, reports)
@@ -45,7 +50,6 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
         "seed": job.seed,
         "devices": {
             "count": fleet.population.devices,
-            "items": len(fleet.population.embeddings),
             "unit": str(fleet.population.unit),
             "opted_in": fleet.cohorts.opted_in,
             "asked_per_round": fleet.cohorts.asked_size,
@@ -64,24 +68,33 @@ def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFlee
         "encoder": rules.encoder.name,
         "judge": job.judge.name,
     }
-    write_description(folder, _PACKAGES, description)
+    write_description(folder, _PACKAGES, description, {"items": len(fleet.population.embeddings)})
 
 
-def write_description(folder: RunFolder, packages: Sequence[str], facts: Mapping[str, Any]) -> None:
-    """Write run.json: the facts, and the versions of these packages, Python and this project.
+def write_description(
+    folder: RunFolder, packages: Sequence[str], facts: Mapping[str, Any], truth: Mapping[str, Any]
+) -> None:
+    """Write run.json: the facts, and the versions of these packages, Python and this project; and the truth: exact
+    numbers of the devices' data, in oracle/devices.json.
 
-    Once: a resumed run keeps the first description. Raises StoreError if the facts are not those it was begun with.
+    Once: a resumed run keeps the first description. Raises StoreError if it is not the one that the run was begun with.
     """
-    description = {
-        **facts,
-        "versions": {name: _version(name) for name in packages},
-        "python": platform.python_version(),
-        "commit": _commit(),
+    described = {
+        "run.json": {
+            **facts,
+            "versions": {name: _version(name) for name in packages},
+            "python": platform.python_version(),
+            "commit": _commit(),
+        },
+        DEVICES: truth,
     }
-    if (folder.path / "run.json").exists():
-        _compare(folder, description)
-    else:
-        folder.write_json("run.json", description)
+    # All is compared before anything is written, or a run on other devices could leave its own numbers here.
+    missing = [name for name in described if not (folder.path / name).exists()]
+    for name, now in described.items():
+        if name not in missing:
+            _compare(folder, name, now)
+    for name in missing:
+        folder.write_json(name, described[name])
 
 
 def _version(package: str) -> str:
@@ -115,9 +128,9 @@ def _privacy(trust: Trust, mechanism: Mechanism, unit: DeviceUnit) -> dict[str, 
     }
 
 
-def _compare(folder: RunFolder, now: dict[str, Any]) -> None:
+def _compare(folder: RunFolder, name: str, now: Mapping[str, Any]) -> None:
     """Raise StoreError if the run was begun on other devices or models; other versions only are logged."""
-    before = folder.read_json("run.json")
+    before = folder.read_json(name)
     # Through JSON, so that both sides have the same number and key types.
     now = json.loads(json.dumps(now))
     for key in now:
@@ -125,11 +138,10 @@ def _compare(folder: RunFolder, now: dict[str, Any]) -> None:
             continue
         if key in ("versions", "python", "commit"):
             log.warning("continuing a run that was begun with %s %s; now %s", key, before.get(key), now[key])
-        else:
-            raise StoreError(
-                f"{folder.path} holds a run with other {key} ({before.get(key)}, now {now[key]}); choose another with "
-                "out=DIR"
-            )
+            continue
+        # The message is logged beside the folder, where no truth may be.
+        told = f"see {name}" if name == DEVICES else f"{before.get(key)}, now {now[key]}"
+        raise StoreError(f"{folder.path} holds a run with other {key} ({told}); choose another with out=DIR")
 
 
 def _commit() -> str:
@@ -142,3 +154,44 @@ def _commit() -> str:
     except FileNotFoundError:
         return "unknown (git is not installed)"
     return found.stdout.strip() if found.returncode == 0 else "unknown (not a git checkout)"
+
+
+class log_file:  # noqa: N801 - used like a function
+    """The log beside the run folder: it holds times of day, which the folder must not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder.parent / f"{folder.name}.log"
+
+    def __enter__(self) -> None:
+        try:
+            self._handler = _LogFile(self._path, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write the log {self._path} ({error.strerror}); free space or allow writing and run the same "
+                "command again, or choose another folder with out=DIR"
+            ) from None
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._before = log.level, log.propagate
+        log.addHandler(self._handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            log.error("stopped by %s: %s", type(error).__name__, error)
+        log.removeHandler(self._handler)
+        level, log.propagate = self._before
+        log.setLevel(level)
+        self._handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A full disk stops the run in one line, where it writes what it keeps; a log line is not worth another one."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # the lines that could not be written are tried once more
+            super().close()

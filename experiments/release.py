@@ -22,6 +22,7 @@ import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
 
+from experiments.damage import mending
 from experiments.job import Job
 from experiments.store import RunFolder, StoreError
 from synth.cards import public_name
@@ -189,10 +190,7 @@ class PublicRun:
         return content
 
     def _damaged(self, name: str, why: str) -> ExportError:
-        return ExportError(
-            f"{self.path / name} cannot be read ({why}); delete the file, or the round folder it is in with those "
-            "after it, and give the run's command again"
-        )
+        return ExportError(f"{self.path / name} cannot be read ({why}); {mending(self.path, name)}")
 
 
 def _facts(run: Mapping[str, Any], statement: Mapping[str, Any], polls: int) -> dict[str, str]:

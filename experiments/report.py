@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.job import Job
-from experiments.store import RunFolder
+from experiments.store import DEVICES, RunFolder
 
 # column title, metric, format, whether it is noise-free truth
 _COLUMNS: tuple[tuple[str, str, str, bool], ...] = (
@@ -46,11 +46,12 @@ def rounds_of(folder: RunFolder) -> list[dict[str, float]]:
 
 def print_header(console: Console, folder: RunFolder, job: Job) -> None:
     """What the budget can resolve, before any round is played."""
-    run, statement = folder.read_json("run.json"), folder.read_json("privacy.json")
+    run, statement, truth = (folder.read_json(name) for name in ("run.json", "privacy.json", DEVICES))
     devices, resolution = run["devices"], run["resolution"]
     console.print(
-        f"[bold]{job.name}[/bold]  seed {job.seed}: {devices['count']:,} devices with {devices['items']:,} items "
-        f"(unit: {devices['unit']}), {job.rounds} disjoint cohorts of {devices['asked_per_round']:,}\n"
+        f"[bold]{job.name}[/bold]  seed {job.seed}: {devices['count']:,} devices with {truth['items']:,} items* "
+        f"(unit: {devices['unit']}), {job.rounds} disjoint cohorts of {devices['asked_per_round']:,} "
+        f"(* noise-free truth, known only to the simulation)\n"
         f"{statement['headline']}\n"
         f"A count has a standard error of [bold]{resolution['stderr_of_a_count']:.1f}[/bold] devices; with "
         f"{job.candidates} candidates the mean is [bold]{resolution['votes_per_candidate']:.1f}[/bold] votes. "

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from experiments.compare.page import write_page
 from experiments.evaluate import Oracle
 from experiments.job import Job, arm_rules
 from experiments.progress import bar
-from experiments.provenance import describe_run
-from experiments.records import RoundWriter, StagedFleet, StagedGenerator, Stages, Timings
+from experiments.provenance import describe_run, log_file
+from experiments.records import RoundWriter, StagedFleet, StagedGenerator, Stages, Timings, effort
 from experiments.release import release
 from experiments.report import print_header, print_rounds, print_shares, write_plots
 from experiments.statement import write_statement
@@ -86,7 +85,7 @@ def run_job(job: Job, config: str, digest: str, console: Console, sweep: Path | 
     """
     for part in (job.generator, job.encoder, job.judge, job.devices, job.tracker):
         part.check()
-    folder = RunFolder(Path(job.out) if job.out else Path(job.runs) / job.name / f"seed{job.seed}-{digest}")
+    folder = RunFolder.of(out=job.out, runs=job.runs, name=job.name, seed=job.seed, digest=digest)
     with folder.opened(config), log_file(folder.path), ExitStack() as stack:
         timings = Timings(folder)
         log.info("run folder %s", folder.path)
@@ -138,8 +137,8 @@ def _prepare(
     accounts = _accounts(job, config, ownership.device_ids, cohorts, stack)
     if any(items.skipped.values()):
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(items.skipped.items()) if count)
-        console.print(f"Left out of the devices' mail: {counted}")
-    log.info("%d items on %d devices; %d opted in", len(items.texts), len(ownership.device_ids), cohorts.opted_in)
+        console.print(f"Left out of the devices' mail: {counted} (known only to the simulation)")
+    log.info("%d devices; %d opted in", len(ownership.device_ids), cohorts.opted_in)
 
     texts = [items.texts[i] for i in ownership.order]
     rng = generator(job.seed, 0, Stage.EVALUATE)
@@ -273,49 +272,14 @@ def _corpus_of(
     path = folder.round(number) / "corpus.parquet"
     if path.exists():
         return Corpus.from_parquet(path)
-    with timings.measure(0, f"{title}: seed corpus"), bar(console, f"{title}: writing candidates") as advance:
+    measured, shown = timings.measure(0, f"{title}: seed corpus"), bar(console, f"{title}: writing candidates")
+    with measured as facts, shown as advance:
         generation = rules.generator.seed(job.candidates, seed_sequence(job.seed, 0, Stage.SEED_CORPUS), advance)
+        facts.update(effort(generation))
+    log.info("%s: %s", title, generation.counted)
     folder.write_json(
         "seed_corpus.json",
         {"attempted": generation.attempted, "kept": len(generation.corpus), "drops": generation.drops},
     )
     folder.write_table(folder.relative(path), generation.corpus.to_table())
     return generation.corpus
-
-
-class log_file:  # noqa: N801 - used like a function
-    """The log beside the run folder: it holds times of day, which the folder must not."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder.parent / f"{folder.name}.log"
-
-    def __enter__(self) -> None:
-        try:
-            self._handler = _LogFile(self._path, encoding="utf-8")
-        except OSError as error:
-            raise StoreError(
-                f"cannot write the log {self._path} ({error.strerror}); free space or allow writing and run the same "
-                "command again, or choose another folder with out=DIR"
-            ) from None
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(self._handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            log.error("stopped by %s: %s", type(error).__name__, error)
-        log.removeHandler(self._handler)
-        self._handler.close()
-
-
-class _LogFile(logging.FileHandler):
-    """A full disk stops the run in one line, where it writes what it keeps; a log line is not worth another one."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        if not isinstance(sys.exception(), OSError):
-            super().handleError(record)
-
-    def close(self) -> None:
-        with suppress(OSError):  # the lines that could not be written are tried once more
-            super().close()

@@ -4,6 +4,7 @@
     rounds/000/  corpus.parquet embeddings.npy tally.npz estimate.parquet metrics.json
                  oracle/       noise-free truth: simulation only, never released
                  round.json    written last: its existence means that the round is complete
+    oracle/      devices.json and more noise-free truth
     dataset/     the released data set
 
     with RunFolder(path).opened(config) as folder:      # locked, checked, and swept of what a killed run left
@@ -21,20 +22,21 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from synth.corpus import Corpus
+from experiments.damage import UNREADABLE, mending, read_whole
+
+DEVICES = "oracle/devices.json"
+"""What was counted among the devices' data without noise; on resume it must be the same."""
 
 _SCRATCH = ".writing-"
 # What a complete round has; some have more.
@@ -53,6 +55,11 @@ class RunFolder:
     """A run folder at `path`."""
 
     path: Path
+
+    @classmethod
+    def of(cls, *, out: str | None, runs: str, name: str, seed: int, digest: str) -> RunFolder:
+        """A job's folder: `out`, or RUNS/NAME/seedN-DIGEST; `digest` is the short one of its configuration."""
+        return cls(Path(out) if out else Path(runs) / name / f"seed{seed}-{digest}")
 
     @contextmanager
     def opened(self, config: str) -> Iterator[RunFolder]:
@@ -82,6 +89,25 @@ class RunFolder:
             yield self
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def reopened(self) -> Iterator[RunFolder]:
+        """The folder of a run that was begun, `opened` with the configuration that it has: for what is added to it.
+
+        Raises StoreError as `opened`, and if the run's statement is not about this configuration.
+        """
+        path = self.path / "config.yaml"
+        try:
+            config = path.read_bytes().decode()
+        except (OSError, ValueError) as error:
+            raise self._damaged(path, type(error).__name__) from None
+        if not self._began_with(config):
+            raise StoreError(
+                f"{self.path / 'privacy.json'} is no statement about {path}; give the run's command again, which "
+                "writes it or says what to mend"
+            )
+        with self.opened(config) as folder:
+            yield folder
 
     def _lock(self, descriptor: int) -> None:
         try:
@@ -129,7 +155,7 @@ class RunFolder:
 
     def _check_kept(self) -> None:
         """Read all that a resumed run keeps and does not write again. Raises StoreError for what is damaged."""
-        for name in ("run.json", "audit.json"):
+        for name in ("run.json", DEVICES, "audit.json"):
             if (self.path / name).exists():
                 self.read_json(name)
         done = self.completed_rounds()
@@ -236,37 +262,13 @@ class RunFolder:
     def _check(self, path: Path) -> None:
         """Raise StoreError if a file of a complete round is damaged or missing."""
         try:
-            _read_whole(path)
-        except (OSError, EOFError, ValueError, TypeError, KeyError, pa.ArrowException, BadZipFile, zlib.error) as error:
+            read_whole(path)
+        except UNREADABLE as error:
             raise self._damaged(path, type(error).__name__) from None
 
     def _damaged(self, path: Path, why: str) -> StoreError:
-        """The error for a damaged file: it says what to delete, so that the same command makes the same file again."""
-        parts = path.relative_to(self.path).parts
-        # The first corpus and how it was written belong together.
-        round = {"rounds": parts[1:2], "seed_corpus.json": ("000",)}.get(parts[0])
-        what = f"the folder {self.path.joinpath('rounds', *round)}" if round else "it"
-        then = "give synthpoll audit again" if parts[0] == "audit.json" else "run the same command again"
-        return StoreError(f"{path} cannot be read (damaged: {why}); delete {what}, then {then}")
-
-
-def _read_whole(path: Path) -> None:
-    """Read a file as what its name says that it is."""
-    content = path.read_bytes()
-    if path.name == "corpus.parquet":
-        Corpus.from_parquet(path)  # examples say themselves whether they were changed
-    if path.suffix == ".parquet":
-        pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-    elif path.suffix == ".npz":
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for name in arrays.files:
-                arrays[name]
-    elif path.suffix == ".npy":
-        np.load(io.BytesIO(content), allow_pickle=False)
-    elif path.suffix == ".json":
-        json.loads(content)
-    elif path.suffix == ".csv" and not content.decode().endswith("\n"):
-        raise ValueError("the last line is cut off")
+        todo = mending(self.path, self.relative(path))
+        return StoreError(f"{path} cannot be read (damaged: {why}); {todo}")
 
 
 def _changes(old: Mapping[str, Any], config: str) -> str:

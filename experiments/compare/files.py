@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
+from experiments.damage import mending
 from experiments.store import StoreError
 
 READABLE = re.compile(
@@ -133,8 +134,7 @@ class RunFiles:
     def damaged(self, name: str, why: str) -> CompareError:
         """The error for a file that is not what it should be."""
         return CompareError(
-            f"{self.path / name} cannot be read ({why}); delete its round folder and those after it and give the run's "
-            "command again, or leave this run out"
+            f"{self.path / name} cannot be read ({why}); {mending(self.path, name)}, or leave this run out"
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from experiments.compare.files import CompareError, RunFiles
 from experiments.compare.runs import Candidate, Central, History, Poll, Round, Row, Run, Timing
+from experiments.damage import mending
 
 
 def load_run(folder: Path, *, oracle: bool = True) -> Run:
@@ -131,8 +132,8 @@ def _sized(files: RunFiles, name: str, length: int) -> NDArray[Any]:
 
 def _mismatch(files: RunFiles, place: str, what: str) -> CompareError:
     return CompareError(
-        f"{files.path / place}: {what} does not belong to corpus.parquet; delete this round folder and those after it "
-        "and give the run's command again, or leave this run out"
+        f"{files.path / place}: {what} does not belong to corpus.parquet; "
+        f"{mending(files.path, f'{place}/corpus.parquet')}, or leave this run out"
     )
 
 
@@ -177,6 +178,6 @@ def _central(files: RunFiles) -> Central | None:
         )
     except (KeyError, TypeError, ValueError):
         raise CompareError(
-            f"{files.path}/privacy.json: 'central' is not an object with epsilon, delta and trust_model; leave this "
-            "run out or write the statement again"
+            f"{files.path}/privacy.json: 'central' is not an object with epsilon, delta and trust_model; "
+            f"{mending(files.path, 'privacy.json')}, or leave this run out"
         ) from None

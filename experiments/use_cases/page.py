@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare.markup import Markup, join, scrolled, tag
-from experiments.store import RunFolder
+from experiments.store import DEVICES, RunFolder
 from experiments.use_cases.drawing import draw_intervals, name_of
 from experiments.use_cases.report import DROPPED
 from experiments.use_cases.results import place_of, read_rows, read_table
@@ -71,7 +71,7 @@ def render(folder: RunFolder, *, oracle: bool) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     body = join(
         _head(run, statement, title, oracle=oracle),
-        *(_key(folder, run, key, oracle=oracle) for key in keys),
+        *(_key(folder, key, oracle=oracle) for key in keys),
         *_differences(folder),
         _statement(statement),
     )
@@ -127,7 +127,7 @@ def _head(run: Mapping[str, Any], statement: Mapping[str, Any], title: str, *, o
     )
 
 
-def _key(folder: RunFolder, run: Mapping[str, Any], key: str, *, oracle: bool) -> Markup:
+def _key(folder: RunFolder, key: str, *, oracle: bool) -> Markup:
     place = place_of(key)
     table = read_table(folder, f"{place}/histogram.parquet")
     public = folder.read_json(f"{place}/metrics.json")
@@ -142,7 +142,7 @@ def _key(folder: RunFolder, run: Mapping[str, Any], key: str, *, oracle: bool) -
         told.append((f"{public['new_words']:,}", "new words", f"{public['wrong_joins']:,} wrong joins were dropped"))
     if "no_match" in public:
         told.append((f"{public['no_match']:.1%}", "no match", f"standard error {public['no_match_stderr']:.1%}"))
-    unfit = run["keys"][key]["values_that_do_not_fit"]
+    unfit = folder.read_json(DEVICES)["values_that_do_not_fit"][key] if oracle else {}
     notes = [tag("p", public["rule"], class_="note")]
     if unfit:
         counted = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in unfit.items())

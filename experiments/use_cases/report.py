@@ -22,15 +22,16 @@ DROPPED = {
 
 
 def print_left_out(console: Console, left_out: Mapping[str, Mapping[str, int]], polls: Sequence[Poll]) -> None:
-    """What of the input is not used, and why."""
+    """What of the input is not used, and why: exact numbers of the devices' data."""
+    only = "(known only to the simulation)"
     for name, reasons in left_out.items():
         if reasons and any(poll.use_case == name for poll in polls):
             counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-            console.print(f"Left out of the file of {name}: {counted}", soft_wrap=True)
+            console.print(f"Left out of the file of {name}: {counted} {only}", soft_wrap=True)
     for poll in polls:
         if poll.unfit:
             counted = ", ".join(f"{count:,} {reason}" for reason, count in poll.unfit.items())
-            console.print(f"{poll.key}: values that the mechanism cannot take: {counted}", soft_wrap=True)
+            console.print(f"{poll.key}: values that the mechanism cannot take: {counted} {only}", soft_wrap=True)
 
 
 def print_header(console: Console, folder: RunFolder, job: UseCaseJob, polls: Sequence[Poll]) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from aggregate.fragments import FragmentRule
 from aggregate.histogram import Histogram, ReleaseRule
+from experiments.damage import mending
 from experiments.store import RunFolder, StoreError
 
 _COLUMNS = ("count", "stderr", "lower", "upper", "p_value", "processed")
@@ -91,10 +92,7 @@ def read_table(folder: RunFolder, name: str) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = pq.read_table(path, page_checksum_verification=True).to_pydict()
         return columns
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error.__class__.__name__}); delete its folder {path.parent.name}, then run the "
-            "same command again"
-        ) from None
+        raise StoreError(f"{path} cannot be read ({error.__class__.__name__}); {mending(folder.path, name)}") from None
 
 
 def read_rows(folder: RunFolder, name: str) -> list[dict[str, str]]:

@@ -20,9 +20,8 @@ from aggregate.differences import difference
 from aggregate.histogram import ReleaseRule
 from device_poll.events.fragments import PromptFragments
 from experiments.progress import bar
-from experiments.provenance import write_description
+from experiments.provenance import log_file, write_description
 from experiments.records import Timings
-from experiments.run import log_file
 from experiments.store import RunFolder
 from experiments.trackers.run_folder import write_parquet
 from experiments.use_cases.fragments import FragmentGroup
@@ -48,7 +47,7 @@ def run_use_case(job: UseCaseJob, config: str, digest: str, console: Console) ->
     of the folder where the job gives none. Raises the parts' own errors; what was written stays.
     """
     check(job)
-    folder = RunFolder(Path(job.out) if job.out else Path(job.runs) / job.name / f"seed{job.seed}-{digest}")
+    folder = RunFolder.of(out=job.out, runs=job.runs, name=job.name, seed=job.seed, digest=digest)
     with folder.opened(config), log_file(folder.path):
         timings = Timings(folder)
         log.info("run folder %s", folder.path)
@@ -106,7 +105,6 @@ def _describe(
             "days": job.days,
             "tallies": "drawn from their exact law" if job.exact else "made of reports",
         },
-        "rows_left_out": {name: dict(reasons) for name, reasons in left_out.items()},
         "privacy": {
             "trust_model": "local",
             "guarantee": "pure local differential privacy of every report",
@@ -123,7 +121,6 @@ def _describe(
             poll.key: {
                 "devices": poll.devices,
                 "elements_looked_for": poll.values,
-                "values_that_do_not_fit": dict(poll.unfit),
                 "expected_reports": poll.expected_reports,
                 "stderr_of_a_count": poll.stderr,
                 "count_needed": None if poll.values is None else needed(poll, job, poll.expected_reports),
@@ -131,7 +128,12 @@ def _describe(
             for poll in polls
         },
     }
-    write_description(folder, _PACKAGES, facts)
+    # Counts of what the devices' file holds, of which the server knows the dictionary at most.
+    truth = {
+        "rows_left_out": {name: dict(reasons) for name, reasons in left_out.items()},
+        "values_that_do_not_fit": {poll.key: dict(poll.unfit) for poll in polls},
+    }
+    write_description(folder, _PACKAGES, facts, truth)
 
 
 def _play(folder: RunFolder, job: UseCaseJob, group: Group, timings: Timings, console: Console) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+import experiments.audit_run
 from aggregate.trust import CentralBaseline, LocalTrust
+from device_poll.accounts import PopulationLedger
+from device_poll.town.build import build_town
 from embed.compact import compact
 from experiments.audit_run import Canary, MechanismAudit, Polling, audit_folder, audit_polls
 from experiments.cli import main
 from experiments.store import RunFolder, StoreError
+from privacy.budget import MICRO, Budget, Token
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
 from privacy.unary_encoding import OptimizedUnaryEncoding
@@ -29,7 +34,15 @@ def run(smoke):
 @pytest.fixture
 def polling(compose_job, tmp_path):
     """The polls of the run."""
-    job = compose_job("experiment=smoke", "devices.devices=900", "rounds=2", "trust=shuffled")[0]
+    return polling_of(compose_job, tmp_path, "rounds=2", "trust=shuffled")
+
+
+def residents() -> tuple[str, ...]:
+    return tuple(sorted(set(build_town(900, 2, 0).users)))
+
+
+def polling_of(compose_job, tmp_path, *overrides: str) -> Polling:
+    job = compose_job("experiment=smoke", "devices.devices=900", *overrides)[0]
     names = ("name", "seed", "rounds", "minimum_batch", "devices", "participation", "answer", "mechanism", "trust")
     return Polling(**{name: getattr(job, name) for name in names}, encoder=job.encoder, cache=str(tmp_path / "cache"))
 
@@ -95,6 +108,56 @@ def test_a_run_with_too_little_noise_is_caught_and_an_honest_one_is_not(run, pol
     found = attack(canary, honest, raw, (1.0, 1e-6), trials=2000)
     assert not found.refutes_claim
     assert attack(canary, lax, raw, (8.0, 1e-6)).refutes_claim is False
+
+
+def test_as_many_devices_report_as_did_in_the_run(smoke, compose_job, tmp_path, monkeypatch):
+    """Some were silent for lack of budget; more reports than the run had would hide the canary better."""
+    ledger, caps = tmp_path / "ledger.db", ("caps.lifetime=4", "caps.daily=4")
+    with contextlib.closing(
+        PopulationLedger(ledger, device_ids=residents(), budget=Budget.of(lifetime=4.0, daily=4.0))
+    ) as before:
+        spent, other = np.arange(0, 900, 3), Token(use_case="emoji", round=0, day=3)
+        before.opt_in(spent)
+        assert before.debit(other, spent, MICRO).all() and before.send(other, spent).all()
+    shape = ("rounds=2", "evaluation.sample=20", "trust=shuffled", "participation.availability=0.9", *caps)
+    silent, all_paid = smoke("silent", *shape, f"ledger={ledger}"), smoke("paid", *shape)
+    polling = polling_of(compose_job, tmp_path, *shape)
+    reachable = [len(cohort) for cohort in polling.fleet().cohorts.answering]
+    played: list[Canary] = []
+
+    def watched(canary, *arguments, **more):
+        played.append(canary)
+        return audit_polls(canary, *arguments, **more)
+
+    monkeypatch.setattr(experiments.audit_run, "audit_polls", watched)
+    for folder, fewer in ((silent, True), (all_paid, False)):
+        audit_folder(RunFolder(folder), polling, trials=4, seed=0)
+        reports = [json.loads((folder / f"rounds/00{r}/round.json").read_text())["reports"] for r in range(2)]
+        assert (reports != reachable) is fewer
+        ((number, worlds),) = played.pop().rounds.items()
+        assert [len(values) for values in worlds] == [reports[number]] * 2 == [min(reports)] * 2
+        assert json.loads((folder / "audit.json").read_text())["reports_per_round"] == [reports[number]]
+
+
+def test_an_audit_is_refused_where_its_sentence_would_be_about_something_else(run, polling):
+    def refused(folder=run, polling=polling) -> str:
+        with pytest.raises(StoreError) as caught:
+            audit_folder(RunFolder(folder), polling, trials=4, seed=0)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    before = contents(run)
+    with RunFolder(run).opened((run / "config.yaml").read_text()):
+        assert "another process is using the run folder" in refused()
+    fewer = replace(polling, participation=replace(polling.participation, availability=0.5))
+    assert "round 0 has 450 reports, but only" in refused(polling=fewer)
+    assert contents(run) == before
+    (run / "oracle" / "devices.json").write_text('{"items": 1799}')
+    assert "polled devices with other items (see oracle/devices.json)" in refused()
+    with (run / "config.yaml").open("a") as file:
+        file.write("# changed\n")
+    assert "privacy.json is no statement about" in refused()
+    assert not (run / "audit.json").exists()
 
 
 def test_a_mechanism_comes_near_its_epsilon(monkeypatch, capsys):

@@ -206,13 +206,16 @@ def test_a_damaged_file_is_named_and_not_quoted(tmp_path, name, content, said):
     assert str(folder / name) in message
     assert "\n" not in message
     assert SECRET not in message
+    if "cannot be read" in message or "trust_model" in message:
+        what = f"the folder {folder}/rounds/001" if "/" in name else "it"
+        assert message.endswith(f"; delete {what}, then give the run's command again, or leave this run out")
 
 
 @pytest.mark.parametrize("name", ["estimate.parquet", "embeddings.npy", "oracle/votes.npy", "next_weights.npy"])
 def test_files_of_different_slates_are_not_mixed(tmp_path, name):
     folder = make_run(tmp_path / "a", candidates=12)
     shutil.copy(make_run(tmp_path / "b", candidates=13) / "rounds/001" / name, folder / "rounds/001" / name)
-    with pytest.raises(CompareError, match=r"does not belong to corpus.parquet"):
+    with pytest.raises(CompareError, match=r"does not belong to corpus.parquet; delete the folder \S+/rounds/00[12],"):
         load_rounds(load_run(folder))
 
 

@@ -111,7 +111,9 @@ def test_every_format_loads(exported, tmp_path, monkeypatch):
 
 def test_the_card_names_the_run(exported, run):
     card = (exported()[0] / "README.md").read_text()
-    facts, statement = (json.loads((run / name).read_text()) for name in ("run.json", "privacy.json"))
+    facts, statement, truth = (
+        json.loads((run / name).read_text()) for name in ("run.json", "privacy.json", "oracle/devices.json")
+    )
     assert statement["summary"] in card
     for told in (
         "# synthpoll smoke, seed 0\n", f"| commit | {facts['commit']} |", "| polls | 2 |",
@@ -121,7 +123,7 @@ def test_the_card_names_the_run(exported, run):
     ):  # fmt: skip
         assert told in card
     # The number of private texts is not protected by any noise, and who has the places is nobody's business.
-    assert str(facts["devices"]["items"]) not in card and "resident-" not in card and str(run) not in card
+    assert str(truth["items"]) not in card and "resident-" not in card and str(run) not in card
 
 
 def test_nothing_under_oracle_can_reach_an_export(run, exported, tmp_path):
@@ -319,7 +321,11 @@ def test_damaged_files_are_named(run, exported, name, content):
         (run / name).write_bytes(content)
     else:
         np.save(run / name, content)
-    assert name.rpartition("/")[2] in refused(exported)
+    said = refused(exported)
+    assert name.rpartition("/")[2] in said
+    if "cannot be read" in said:
+        what = f"the folder {run / name.rpartition('/')[0]}" if "/" in name else "it"
+        assert said.endswith(f"; delete {what}, then give the run's command again")
 
 
 def test_a_changed_text_is_noticed(run, exported):

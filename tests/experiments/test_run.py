@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,9 @@ import pytest
 from rich.console import Console
 
 import experiments.run
+from device_poll.devices import TownDevices
 from device_poll.town.build import build_town
+from experiments.compare.load import load_rounds, load_run
 from experiments.store import StoreError
 from synth.corpus import Corpus
 from tests.experiments.conftest import contents
@@ -55,6 +60,8 @@ def test_run_folder_holds_what_the_design_says(smoke):
     timed = [(row["round"], row["stage"]) for row in rows(folder / "timings.csv") if row["stage"].startswith("run: ")]
     played = [(str(r), f"run: {stage}") for r in range(3) for stage in stages]
     assert timed == [("0", "run: seed corpus"), *played, ("3", "run: evaluate")]
+    told = (folder.parent / f"{folder.name}.log").read_text()
+    assert "run: kept 40 of 40 texts (100%); dropped: none" in told and "run, round 2: kept" in told
 
     run = json.loads((folder / "run.json").read_text())
     assert run["generator_repeats"] == {"repeats": True, "why_not": None}
@@ -186,6 +193,44 @@ def test_truth_and_private_text_stay_under_oracle(smoke, tmp_path):
     assert (np.load(folder / "rounds" / "000" / "tally.npz")["sums"] != truth).any()
 
 
+def test_how_many_items_the_devices_hold_is_noise_free_truth(smoke):
+    """It stands under oracle/ alone; the terminal says that only a simulation knows it."""
+    screen = io.StringIO()
+    folder = smoke(
+        "run", "devices.devices=907", "rounds=1", "evaluation.sample=20", console=Console(file=screen, width=150)
+    )
+    items = json.loads((folder / "oracle" / "devices.json").read_text())["items"]
+    assert items == 2 * 907
+    assert "907 devices with 1,814 items* (unit: user)" in screen.getvalue()
+    assert "(* noise-free truth, known only to the simulation)" in screen.getvalue()
+    everywhere = contents(folder) | {"log": (folder.parent / "run.log").read_bytes()}
+
+    def told(name: str) -> bool:
+        return re.search(r"(?<![\w.])1,?814(?![\w.])", everywhere[name].decode("latin-1")) is not None
+
+    texts = [name for name in everywhere if not name.endswith((".npy", ".npz", ".parquet", ".png"))]
+    assert {"run.json", "report.html", "privacy.json", "log", "dataset/README.md", "oracle/report.html"} <= set(texts)
+    assert [name for name in texts if told(name)] == ["oracle/devices.json"]
+
+
+def test_a_resumed_run_notices_that_its_devices_hold_other_items(smoke, monkeypatch):
+    load = TownDevices.load
+    folder = smoke("run", "rounds=1", "evaluation.sample=20")
+    whole = contents(folder)
+
+    def fewer(self):
+        items = load(self)
+        return replace(items, texts=items.texts[:-1], users=items.users[:-1], labels=items.labels[:-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TownDevices, "load", fewer)
+        with pytest.raises(StoreError, match=r"holds a run with other items \(see oracle/devices.json\)"):
+            smoke("run", "rounds=1", "evaluation.sample=20")
+    assert contents(folder) == whole
+    log = (folder.parent / "run.log").read_text()
+    assert "other items" in log and "1800" not in log and "1799" not in log
+
+
 def test_dataset_is_released_without_oracle(smoke):
     folder = smoke("run")
     train, test = (
@@ -210,6 +255,21 @@ def test_two_processes_on_one_folder_are_refused(smoke, tmp_path):
     folder = experiments.run.RunFolder(tmp_path / "run")
     with folder.opened("a: 1\n"), pytest.raises(StoreError, match="another process"), folder.opened("a: 1\n"):
         pass
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "run.json", "privacy.json", "metrics.csv", "rounds/001/estimate.parquet"]
+)
+def test_what_a_comparison_says_to_do_about_damage_makes_the_same_file_again(smoke, name):
+    folder = smoke("run", "rounds=2", "evaluation.sample=20")
+    whole = contents(folder)
+    (folder / name).write_bytes(b"\xff")
+    with pytest.raises(StoreError) as caught:
+        load_rounds(load_run(folder))
+    found = re.search(r"; delete (?:the folder (\S+)|it), then give the run's command again", str(caught.value))
+    assert found is not None, str(caught.value)
+    shutil.rmtree(found[1]) if found[1] else (folder / name).unlink()
+    assert contents(smoke("run", "rounds=2", "evaluation.sample=20")) == whole
 
 
 def test_damaged_round_file_is_named(smoke):

@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import experiments
+from experiments.damage import mending
 from experiments.store import RunFolder, StoreError
 from synth.corpus import Corpus, Example
 
@@ -39,6 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "privacy.json", {"run": {"configuration_sha256": hashlib.sha256(CONFIG.encode()).hexdigest()}}
         )
         folder.write_json("seed_corpus.json", {"kept": 4})
+        folder.write_json("oracle/devices.json", {"items": 7})
         folder.write_json("audit.json", {"bound": 1})
         write_rounds(folder, 2)
         write_rounds(RunFolder(folder.path / "oracle" / "arms" / "random_selection"), 1)
@@ -185,7 +188,8 @@ def test_a_damaged_configuration_is_restored_from_the_command(run: RunFolder, co
     path = run.path / "config.yaml"
     path.write_bytes(content)
     assert refused(run) == (
-        f"{path} cannot be read (damaged: not what the run was begun with); delete it, then run the same command again"
+        f"{path} cannot be read (damaged: not what the run was begun with); delete it, then give the run's command "
+        "again"
     )
     path.unlink()
     # Another command cannot adopt the folder.
@@ -222,7 +226,7 @@ def test_a_damaged_file_of_a_complete_round_is_named(run: RunFolder, name: str, 
     path = run.round(1) / name
     path.write_bytes(DAMAGE[how](path.read_bytes()))
     assert re.fullmatch(
-        rf"{path} cannot be read \(damaged: \w+\); delete the folder {run.round(1)}, then run the same command "
+        rf"{path} cannot be read \(damaged: \w+\); delete the folder {run.round(1)}, then give the run's command "
         "again",
         refused(run),
     )
@@ -278,12 +282,13 @@ def test_what_an_unfinished_round_left_is_written_again_anyway(run: RunFolder) -
 @pytest.mark.parametrize(
     ("name", "todo"),
     [
-        ("run.json", "delete it, then run the same command again"),
+        ("run.json", "delete it, then give the run's command again"),
+        ("oracle/devices.json", "delete it, then give the run's command again"),
         ("audit.json", "delete it, then give synthpoll audit again"),
-        ("seed_corpus.json", "delete the folder {run}/rounds/000, then run the same command again"),
+        ("seed_corpus.json", "delete the folder {run}/rounds/000, then give the run's command again"),
         (
             "oracle/arms/random_selection/rounds/000/tally.npz",
-            "delete the folder {run}/oracle/arms/random_selection/rounds/000, then run the same command again",
+            "delete the folder {run}/oracle/arms/random_selection/rounds/000, then give the run's command again",
         ),
     ],
 )
@@ -302,3 +307,64 @@ def test_a_run_that_lies_in_a_folder_called_rounds(run: RunFolder, tmp_path: Pat
     (moved.path / "run.json").unlink()
     (moved.round(0) / "round.json").write_text("{")
     assert f"delete the folder {tmp_path}/rounds/rounds/000," in refused(moved)
+
+
+@pytest.mark.parametrize(
+    ("name", "deleted"),
+    [
+        ("config.yaml", "it"),
+        ("privacy.json", "it"),
+        ("metrics.csv", "it"),
+        ("oracle/metrics.csv", "it"),
+        ("oracle/arms/random_selection/metrics.csv", "it"),
+        ("rounds/001/oracle/votes.npy", "the folder {run}/rounds/001"),
+        ("oracle/arms/a/rounds/002/tally.npz", "the folder {run}/oracle/arms/a/rounds/002"),
+        ("segments/emoji.en/oracle/truth.parquet", "the folder {run}/segments/emoji.en"),
+        ("differences/emoji.en-fr.parquet", "it"),
+    ],
+)
+def test_what_to_do_goes_by_the_kind_of_file(tmp_path: Path, name: str, deleted: str) -> None:
+    RunFolder(tmp_path).write_text(name, "{")
+    assert mending(tmp_path, name) == f"delete {deleted.format(run=tmp_path)}, then give the run's command again"
+
+
+def test_a_missing_file_need_not_be_deleted_but_its_round_must(tmp_path: Path) -> None:
+    assert mending(tmp_path, "run.json") == "give the run's command again"
+    assert mending(tmp_path, "rounds/001/tally.npz").startswith(f"delete the folder {tmp_path}/rounds/001, then")
+
+
+# A run that is there
+
+
+def test_what_is_added_to_a_run_is_added_under_its_lock(run: RunFolder) -> None:
+    (run.path / ".writing-audit.json").write_text("{")
+    with run.reopened() as folder, pytest.raises(StoreError, match="another process is using"), folder.reopened():
+        pass
+    assert not (run.path / ".writing-audit.json").exists()
+
+
+def test_nothing_is_added_to_a_folder_that_is_no_run(run: RunFolder, tmp_path: Path) -> None:
+    def error(folder: RunFolder) -> str:
+        with pytest.raises(StoreError) as caught, folder.reopened():
+            pass
+        return str(caught.value)
+
+    assert error(RunFolder(tmp_path / "none")).endswith("; give the run's command again")
+    assert not (tmp_path / "none").exists()
+    with (run.path / "config.yaml").open("a") as file:
+        file.write("# changed\n")
+    assert "privacy.json is no statement about" in error(run)
+    (run.path / "config.yaml").write_bytes(b"\xff")
+    assert "config.yaml cannot be read (damaged: UnicodeDecodeError); delete it" in error(run)
+
+
+# Its name
+
+
+def test_where_a_run_is_put_is_said_in_one_place() -> None:
+    place = {"runs": "runs", "name": "town", "seed": 3, "digest": "1a2b3c4d"}
+    assert RunFolder.of(out=None, **place).path == Path("runs/town/seed3-1a2b3c4d")
+    assert RunFolder.of(out="here", **place).path == Path("here")
+    (root,) = experiments.__path__
+    sources = {path.name: path.read_text(encoding="utf-8") for path in Path(root).rglob("*.py")}
+    assert [name for name, text in sources.items() if re.search(r"seed\{[\w.]+\}-\{", text)] == ["store.py"]

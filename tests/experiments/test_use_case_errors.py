@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 
 import pytest
@@ -74,7 +75,11 @@ def test_bad_rows_are_counted(tmp_path, files, monkeypatch, capsys):
     )
     monkeypatch.setattr(sys, "argv", ["synthpoll", "run", *given])
     main()
-    assert "Left out of the file of safari_autoplay: 1 " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Left out of the file of safari_autoplay: 1 undecodable (known only to the simulation)" in shown
+    # An exact count of the devices' data is noise-free truth.
+    assert "undecodable" not in (tmp_path / "out" / "run.json").read_text()
+    assert '"undecodable": 1' in (tmp_path / "out" / "oracle" / "devices.json").read_text()
 
 
 def test_a_word_longer_than_the_mechanism_takes_is_counted_not_cut(files, tmp_path, monkeypatch, capsys):
@@ -82,8 +87,12 @@ def test_a_word_longer_than_the_mechanism_takes_is_counted_not_cut(files, tmp_pa
     main()
     shown = capsys.readouterr().out
     assert "new_words.en: values that the mechanism cannot take: 1 too_long, 2 out_of_alphabet" in shown
-    assert "that the mechanism cannot take" in shown
-    assert '"too_long": 1' in (tmp_path / "out" / "run.json").read_text()
+    assert "out_of_alphabet (known only to the simulation)" in shown
+    # How many different words of the devices there are is noise-free truth: nobody lists them.
+    assert '"too_long": 1' in (tmp_path / "out" / "oracle" / "devices.json").read_text()
+    assert "cannot take: 2 out of alphabet, 1 too long." in (tmp_path / "out" / "oracle" / "report.html").read_text()
+    for name in ("run.json", "report.html", "privacy.json", "privacy.md", "../out.log"):
+        assert not re.search("too.long", (tmp_path / "out" / name).read_text()), name
 
 
 def test_a_budget_that_the_plan_does_not_fit(fails):
