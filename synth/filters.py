@@ -53,22 +53,21 @@ _MARKUP = re.compile(
     r"|\A[^\"]*(?:\"[^\"]*\"[^\"]*)*\"[^\"]*\Z"
 )
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
-# Not behind a title, an initial or the number of a list.
-_SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bDr)(?<!\b[A-Z])(?<!\s\d)[.!?](?=[\"')]?(?:\s|$))[\"')]?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """A text that a model wrote, before the filters.
 
-    `body` is None where no body could be read; `shown` are the bodies in its prompt, which must not come back;
-    `log_likelihood` is the model's own, in nats per token.
+    `body` is None where no body could be read; `begun` are the words that it was begun with; `shown` are the bodies in
+    its prompt, which must not come back; `log_likelihood` is the model's own, in nats per token.
     """
 
     attributes: Mapping[str, str]
     subject: str
     body: str | None
     shown: tuple[str, ...]
+    begun: str = ""
     log_likelihood: float | None = None
 
 
@@ -86,7 +85,8 @@ class Filters:
 
     `min_log_likelihood` (nats per token, None: off) drops what the model itself finds unlikely: the incoherent texts
     that pass everything else. `min_distinct_words` is for texts of one line, in which hardly a word comes twice.
-    `plain` drops texts with markup or emojis. `language` None keeps every language.
+    `plain` drops texts with markup or emojis. `language` None keeps every language. `min_sentence_similarity` (None:
+    off) is for models that lose the thread: a text ends before the first sentence that is further from how it began.
     """
 
     min_words: int = 12
@@ -96,6 +96,7 @@ class Filters:
     max_copied_words: int = 12
     min_topic_similarity: float = 0.4
     max_similarity: float = 0.95
+    min_sentence_similarity: float | None = None
     min_log_likelihood: float | None = None
     personal_data: bool = True
     plain: bool = True
@@ -176,18 +177,6 @@ class Filters:
 def words(text: str) -> list[str]:
     """Lower-case words of a text."""
     return [word.lower() for word in _WORD.findall(text)]
-
-
-def whole_sentences(body: str, most_words: int | None = None, begun: str = "") -> str | None:
-    """The body up to its last finished sentence; None if none ends behind the words it was `begun` with.
-
-    With `most_words`, up to the last sentence that ends within so many words, or else the first behind `begun`.
-    """
-    ends = [match.end() for match in _SENTENCE_END.finditer(body) if match.end() > len(begun)]
-    if not ends:
-        return None
-    fitting = [end for end in ends if most_words is None or len(words(body[:end])) <= most_words]
-    return body[: (fitting or ends)[-1 if fitting else 0]].strip()
 
 
 def _longest_common_run(a: Sequence[str], b: Sequence[str]) -> int:

@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
-from synth.filters import Draft, Filters, Seen, whole_sentences
+from synth.filters import Draft, Filters, Seen, words
 from synth.generator import Encode, Generation, GenerationError, Progress
 from synth.probe import check_rewriting
 from synth.prompts import EmailForm, Form, ShownExample, load_examples
+from synth.shortening import before_drift
 from synth.variation import SEED, Asked, Operators
 from synth.writer import Answer, Failure, Prompt, Writer
 
-_SUBJECT_TOKENS = 24
+_SUBJECT_TOKENS = 20
+_SLACK_TOKENS = 4
 _TOKENS_PER_WORD = 1.4
 
 
@@ -154,6 +156,7 @@ class LanguageModelGenerator:
                 self._draft(asked, answer, prompt, shown)
                 for asked, answer, prompt in zip(batch, answers, prompts, strict=True)
             ]
+            drafts = self._steady(drafts)
             verdicts = self.filters.judge([draft for draft in drafts if isinstance(draft, Draft)], seen, self.encode)
             judged = iter(verdicts)
             for asked, draft, prompt in zip(batch, drafts, prompts, strict=True):
@@ -183,7 +186,9 @@ class LanguageModelGenerator:
             begin = self.form.reopen(asked.parent.subject, asked.begin)
         elif self.writer.continues and not asked.rewrite:
             begin = self.form.begin(asked.attributes, rng)
-        limit = _SUBJECT_TOKENS + int(_TOKENS_PER_WORD * self.grid.words(asked.attributes)[1])
+        limit = _SLACK_TOKENS + int(_TOKENS_PER_WORD * self.grid.words(asked.attributes)[1])
+        if "subject" in self.form.answered:
+            limit += _SUBJECT_TOKENS
         return Prompt(
             turns=(*turns, {"role": "user", "content": request}),
             limit=min(limit, self.max_new_tokens),
@@ -200,17 +205,35 @@ class LanguageModelGenerator:
         _, begun = self.form.parse(prompt.begin) or ("", "")
         if body and begun and body.startswith(begun) and body[len(begun) - 1 : len(begun) + 1].isalnum():
             return Failure(reason="word run on")  # 'red pandas' for 'red panda' is luck, 'red pandalion' the rule
-        if body and self.form.sentences:
-            # Small models write on and on, and lose the thread: what goes beyond the length asked for is cut.
-            body = whole_sentences(body, self.grid.words(asked.attributes)[1], begun)
+        if body:
+            body = self.form.shorten(body, self.grid.words(asked.attributes)[1], begun)
+        if body and body == begun and not self.form.is_complete(begun, asked.attributes):
+            return Failure(reason="nothing added")
         examples = [example.body for example in shown] + ([asked.shown.text] if asked.shown else [])
         return Draft(
             attributes=asked.attributes,
             subject=subject,
             body=body,
             shown=tuple(examples),
+            begun=begun,
             log_likelihood=answer.log_likelihood,
         )
+
+    def _steady(self, drafts: Sequence[Draft | Failure]) -> list[Draft | Failure]:
+        """The drafts up to where they lose the thread; a failure for those that are then too short."""
+        least = self.filters.min_sentence_similarity
+        steady = list(drafts)
+        if self.encode is None or least is None:
+            return steady
+        places = [i for i, draft in enumerate(drafts) if isinstance(draft, Draft) and draft.body]
+        whole = [draft for draft in drafts if isinstance(draft, Draft) and draft.body]
+        bodies = before_drift([draft.body or "" for draft in whole], [d.begun for d in whole], least, self.encode)
+        for place, draft, body in zip(places, whole, bodies, strict=True):
+            if body == draft.body:
+                continue
+            short = len(words(body)) < self.grid.words(draft.attributes)[0]
+            steady[place] = Failure(reason="drifting") if short else replace(draft, body=body)
+        return steady
 
     def _example(
         self, asked: Asked, draft: Draft, shared: Sequence[Mapping[str, str]], prompt: Prompt, round: int

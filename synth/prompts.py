@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from synth.shortening import whole_phrases, whole_sentences
 from synth.topics import article
 from synth.yaml_files import kind, read_yaml
 
@@ -75,15 +76,13 @@ class Form(ABC):
     """A kind of text: how it is asked for, shown and read.
 
     `name` is also that of its packaged grid and examples; `system` is the system message; `answered` are the fields of
-    an example file that make up the answer; an answer in which the regular expression `stop` is found is over;
-    `sentences` says whether a text consists of whole sentences, so that a cut-off one can be shortened to the last.
+    an example file that make up the answer; an answer in which the regular expression `stop` is found is over.
     """
 
     name: ClassVar[str]
     system: ClassVar[str]
     answered: ClassVar[tuple[str, ...]]
     stop: ClassVar[str]
-    sentences: ClassVar[bool]
 
     @abstractmethod
     def request(self, attributes: Mapping[str, str]) -> str:
@@ -108,6 +107,14 @@ class Form(ABC):
     @abstractmethod
     def parse(self, continuation: str) -> tuple[str, str] | None:
         """(subject, body) of a continuation, or None if it has no body. A missing subject is empty."""
+
+    @abstractmethod
+    def shorten(self, body: str, most_words: int, begun: str) -> str | None:
+        """The body without what goes beyond the length asked for; None if nothing whole follows what it begins with."""
+
+    def is_complete(self, begun: str, attributes: Mapping[str, str]) -> bool:
+        """Whether a text could end with the words it is begun with."""
+        return False
 
     def turns(self, shown: ShownExample) -> list[dict[str, str]]:
         """Request and answer, as two turns of a chat."""
@@ -134,7 +141,6 @@ class EmailForm(Form):
     )
     answered: ClassVar[tuple[str, ...]] = ("subject", "body")
     stop: ClassVar[str] = rf"\n{_CLOSERS}"
-    sentences: ClassVar[bool] = True
 
     def request(self, attributes: Mapping[str, str]) -> str:
         """'Write a short email about X, to ask for payment. It is from a vendor to a client. The tone is firm.'"""
@@ -201,6 +207,10 @@ class EmailForm(Form):
             body = f"{opened['greeting'] or ''}{body[opened.end() :]}"
         return (subject.strip(), body) if body else None
 
+    def shorten(self, body: str, most_words: int, begun: str) -> str | None:
+        """Whole sentences."""
+        return whole_sentences(body, most_words, begun)
+
 
 @dataclass(frozen=True)
 class ImagePromptForm(Form):
@@ -210,7 +220,6 @@ class ImagePromptForm(Form):
     system: ClassVar[str] = "You type the short prompts with which people ask for a new emoji."
     answered: ClassVar[tuple[str, ...]] = ("prompt",)
     stop: ClassVar[str] = r"\S[^\n]*\n"
-    sentences: ClassVar[bool] = False
 
     def request(self, attributes: Mapping[str, str]) -> str:
         """'Write a short emoji prompt for: red panda. Action: sleeping. Style: watercolor.'"""
@@ -227,9 +236,9 @@ class ImagePromptForm(Form):
         return f"Rewrite this emoji prompt so that it is for {attributes['topic']}. Answer with one line.\n\n{text}"
 
     def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
-        """The topic, behind the mood in half of the prompts that have one: small models forget what comes later."""
-        mood = attributes.get("mood", "none")
-        return attributes["topic"] if mood == "none" or rng.random() < 0.5 else f"{mood} {attributes['topic']}"
+        """The topic, half of the time behind style and mood, if any: small models forget what comes later."""
+        first = [attributes.get(axis, "none") for axis in ("style", "mood")]
+        return " ".join([entry for entry in first if entry != "none" and rng.random() < 0.5] + [attributes["topic"]])
 
     def reopen(self, subject: str, words: str) -> str:
         """The words kept."""
@@ -242,9 +251,19 @@ class ImagePromptForm(Form):
     def parse(self, continuation: str) -> tuple[str, str] | None:
         """The first line that holds more than quotes and blanks; a model's quotes around it are not part of it."""
         for line in continuation.splitlines():
-            if body := " ".join(line.split()).strip("\"'“”").strip():
+            if body := " ".join(line.split()).strip("\"'“”").removesuffix(".").strip():
                 return "", body
         return None
+
+    def shorten(self, body: str, most_words: int, begun: str) -> str | None:
+        """Whole phrases."""
+        return whole_phrases(body, most_words, begun)
+
+    def is_complete(self, begun: str, attributes: Mapping[str, str]) -> bool:
+        """If nothing that was asked for is missing and few words will do."""
+        details = [attributes.get(axis, "none") for axis in ("action", "accessory", "style", "mood")]
+        missing = [entry for entry in details if entry != "none" and entry not in begun]
+        return attributes.get("length") == "short" and not missing
 
 
 EMAIL = EmailForm()

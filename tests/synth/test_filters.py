@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synth.filters import Draft, Filters, Seen, whole_sentences, words
+from synth.filters import Draft, Filters, Seen, words
 
 GOOD = (
     "Hi Ruth, we are putting up the long table on Saturday and would love to have you over. Come any time after four, "
@@ -211,34 +211,6 @@ def test_a_language_that_was_asked_for_is_kept() -> None:
 def test_bad_thresholds(fewest: int, most: int) -> None:
     with pytest.raises(ValueError, match=f"filters.min_words is {fewest} and filters.max_words {most}"):
         Filters(min_words=fewest, max_words=most)
-
-
-@pytest.mark.parametrize(
-    ("body", "whole"),
-    [
-        ("It rains. We stay in", "It rains."),
-        ("It rains! Do we stay?", "It rains! Do we stay?"),
-        ('He said "stay." And then', 'He said "stay."'),
-        ("We pay 3.50 each", None),
-        ("Version 2.1 is out. It costs 3.50 and", "Version 2.1 is out."),
-        ("no end in sight", None),
-        ("", None),
-        ("We met Dr. Ruiz. He said", "We met Dr. Ruiz."),
-        ("Bring bread. 2. And", "Bring bread."),
-        ("See you at nine. P.", "See you at nine."),
-    ],
-)
-def test_whole_sentences(body: str, whole: str | None) -> None:
-    assert whole_sentences(body) == whole
-
-
-def test_sentences_within_a_length_and_behind_what_was_begun() -> None:
-    body = "One two. Three four five. Six seven eight nine."
-    assert whole_sentences(body, most_words=9) == body
-    assert whole_sentences(body, most_words=8) == "One two. Three four five."
-    assert whole_sentences(body, most_words=1) == "One two."
-    assert whole_sentences(body, most_words=1, begun="One two.") == "One two. Three four five."
-    assert whole_sentences("One two. Three", most_words=9, begun="One two.") is None
 
 
 def test_words() -> None:

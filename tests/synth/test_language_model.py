@@ -256,6 +256,34 @@ def test_the_topic_filter_is_used_once_an_encoder_is_given() -> None:
     assert made.drops == {"off topic": 4}
 
 
+def test_a_text_that_drifts_is_cut_and_dropped_if_too_short_then() -> None:
+    def encode(texts: Any) -> NDArray[np.float32]:
+        return np.array([[0.0, 1.0] if "whales" in text else [1.0, 0.0] for text in texts], dtype=np.float32)
+
+    fewest = GRID.words({"length": "short"})[0]
+    enough, few = " ".join(["word"] * fewest) + ".", " ".join(["word"] * (fewest - 1)) + "."
+    answers = {0: Answer(text=f"{enough} I love whales."), 1: Answer(text=f"{few} I love whales.")}
+    off = replace(LENIENT, max_similarity=1.0, min_topic_similarity=-1)
+    for filters, kept, dropped in (
+        (off, [f"{enough} I love whales.", f"{few} I love whales."], {}),
+        (replace(off, min_sentence_similarity=0.5), [enough], {"drifting": 1}),
+    ):
+        grid = replace(GRID, length_words={"short": (fewest, 30)}, axes={**GRID.axes, "length": ("short",)})
+        generator, _ = scripted(2, answers=answers, filters=filters, grid=grid)
+        made = generator.with_encoder(encode).seed(len(kept), stream(), quiet)
+        assert (made.corpus.texts, made.drops) == (kept, dropped)
+
+
+def test_a_prompt_that_says_no_more_than_it_was_begun_with_is_dropped() -> None:
+    grid = replace(GRID, axes={**GRID.axes, "action": ("dancing",)})
+    generator, writer = scripted(1, form=ImagePromptForm(), grid=grid, continues=True)
+    made = generator.seed(1, stream(), quiet)
+    begun = writer.chunks[0][0].begin
+    assert made.corpus.texts[0].startswith(begun) and begun
+    generator, _ = scripted(1, form=ImagePromptForm(), grid=grid, continues=True, answers={0: Answer(text=begun)})
+    assert generator.seed(1, stream(), quiet).drops == {"nothing added": 1}
+
+
 def test_a_near_copy_of_a_winner_is_dropped() -> None:
     def encode(texts: Any) -> NDArray[np.float32]:
         angles = [0.0 if "parent" in text or re.search(r" [12] is here", text) else 1.2 for text in texts]

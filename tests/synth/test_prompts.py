@@ -109,7 +109,7 @@ def test_requests_of_the_packaged_grids_are_short_and_say_everything(form: Form)
     ("form", "answer", "read"),
     [
         (EMAIL, "Subject: Minka\n\nOur cat is gone.", ("Minka", "Our cat is gone.")),
-        (IMAGE, "Our cat is gone.", ("", "Our cat is gone.")),
+        (IMAGE, "Our cat is gone.", ("", "Our cat is gone")),
     ],
 )
 def test_a_shown_example_is_a_request_and_its_answer(form: Form, answer: str, read: tuple[str, str]) -> None:
@@ -334,3 +334,24 @@ def test_openings_that_are_refused(tmp_path: Path, content: str, message: str) -
     path.write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)):
         load_openings(path)
+
+
+def test_a_prompt_opens_with_style_and_mood_half_of_the_time() -> None:
+    asked = {"topic": "red panda", "style": "pixel art", "mood": "happy"}
+    rng = np.random.default_rng(0)
+    begun = {IMAGE.begin(asked, rng) for _ in range(60)}
+    assert begun == {"red panda", "happy red panda", "pixel art red panda", "pixel art happy red panda"}
+    assert IMAGE.begin({"topic": "red panda", "style": "none"}, rng) == "red panda"
+
+
+def test_when_a_prompt_may_end_with_the_words_it_is_begun_with() -> None:
+    asked = {"topic": "red panda", "length": "short", "style": "pixel art", "action": "none"}
+    assert IMAGE.is_complete("pixel art red panda", asked)
+    assert not IMAGE.is_complete("red panda", asked) and IMAGE.is_complete("red panda", asked | {"style": "none"})
+    assert not IMAGE.is_complete("pixel art red panda", asked | {"length": "medium"})
+    assert not EMAIL.is_complete("Dear Mei,", asked)
+
+
+def test_forms_shorten_to_what_is_whole() -> None:
+    assert EMAIL.shorten("It rains. We stay in", 9, "") == "It rains."
+    assert IMAGE.shorten("red panda asleep on a tree", 4, "red panda") == "red panda asleep"
