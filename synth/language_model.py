@@ -203,7 +203,8 @@ class LanguageModelGenerator:
             return answer
         subject, body = self.form.parse(answer.text) or ("", None)
         _, begun = self.form.parse(prompt.begin) or ("", "")
-        if body and begun and body.startswith(begun) and body[len(begun) - 1 : len(begun) + 1].isalnum():
+        behind = body.removeprefix(begun) if body and begun and body.startswith(begun) else ""
+        if (begun[-1:] + behind[:1]).isalnum() and behind:
             return Failure(reason="word run on")  # 'red pandas' for 'red panda' is luck, 'red pandalion' the rule
         if body:
             body = self.form.shorten(body, self.grid.words(asked.attributes)[1], begun)
