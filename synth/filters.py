@@ -26,6 +26,7 @@ _LEAKAGE = re.compile(
     r"|\bas an AI\b|language model|\bthe tone is\b|\bwrite (?:an?|the) (?:\w+ )?e-?mail\b"
     r"|\bhere is (?:an?|the|your) (?:\w+ )?(?:e-?mail|draft)\b|\b(?:sample|example) (?:message|e-?mail)\b"
     r"|\b(?:short|brief|formal|polite|professional) e-?mail\b|\bthe recipient\b|\bthe text is\b|\bof the tone\b"
+    r"|\b(?:under|over|in|within|about|around) \d+ words\b|\bword (?:limit|count)\b"
     r"|\bit is from (?:an?|the|his|her) (?:\w+ ){1,4}to (?:an?|the|all|his|her)\b",
     re.IGNORECASE,
 )
@@ -33,6 +34,7 @@ _LEAKAGE = re.compile(
 _ASSISTANT = re.compile(
     r"\bI(?:'m|’m| am) (?:always |very )?(?:here|ready|available|happy|glad) to "
     r"(?:help|assist|support|answer|provide|serve|offer)\b|\b(?:personal|virtual) assistant\b|\bAI\b|\bSmolLM\b"
+    r"|\bmake it (?:even )?more (?:interesting|engaging|concise|personal|formal|professional)\b"
     r"|\bchatbot\b|\bmy blog\b|\bI(?:'m|’m| am) (?:Mrs?\. )?[A-Z][a-z]+, (?:an?|the|your)\b",
 )
 # A greeting, or a name that is spoken to, in the middle of a text.
@@ -49,7 +51,7 @@ _PERSONAL = re.compile(
 )
 # Bold, items of lists, table bars, an odd number of quotation marks, emojis.
 _MARKUP = re.compile(
-    r"\*\*|(?:^|[.:]\s)(?:\d\.|[A-D]\)|[-*])\s|(?:^|\s)[*#|>](?:\s|$)|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]"
+    r"\*\*|(?:^|[.:]\s)(?:\d\.|[A-D]\)|[-*])\s|(?:^|\s)(?:\*\S|#[A-Za-z]|[*#|>](?:\s|$))|\\n|\.\.\.\.|[\u2600-\u27bf\U0001f300-\U0001faff]"
     r"|\A[^\"]*(?:\"[^\"]*\"[^\"]*)*\"[^\"]*\Z"
 )
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
@@ -154,7 +156,8 @@ class Filters:
         ):
             if wanted and pattern.search(both):
                 return reason
-        if re.search(rf"\b{re.escape(draft.attributes.get('tone', 'polite'))} (?:e-?mail|tone)\b", both, re.IGNORECASE):
+        tone = re.escape(draft.attributes.get("tone", "polite"))
+        if re.search(rf"\b{tone} (?:e-?mail|tone|matter|manner)\b", both, re.IGNORECASE):
             return "prompt leakage"
         trigrams = list(zip(spoken, spoken[1:], spoken[2:], strict=False))
         for told, least in ((trigrams, self.min_distinct_trigrams), (spoken, self.min_distinct_words)):

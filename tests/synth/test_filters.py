@@ -73,6 +73,7 @@ def test_placeholders(text: str) -> None:
     [
         *("###", "Subject: x", "body: x", "<|im_end|>", "As an AI I", "a language model"),
         *("It is from a sales clerk to a manager.", "it is from the coach to all parents"),
+        *("I keep it under 100 words.", "The word count is right."),
     ],
 )
 def test_leakage(text: str) -> None:
@@ -80,13 +81,25 @@ def test_leakage(text: str) -> None:
     assert judge(replace(DRAFT, subject=text)) == ["prompt leakage"]
 
 
-@pytest.mark.parametrize("text", ["I am always happy to assist.", "I'm Alex, a coach.", "Your AI assistant", "SmolLM"])
+ASSISTANT = (
+    *("I am always happy to assist.", "I'm Alex, a coach.", "Your AI assistant", "SmolLM"),
+    "I can make it even more interesting.",
+)
+
+
+@pytest.mark.parametrize("text", ASSISTANT)
 def test_the_voice_of_an_assistant(text: str) -> None:
     assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["assistant's voice"]
 
 
 @pytest.mark.parametrize(
-    "text", ["I'm happy to hear it.", "Unfortunately, I have no chairs.", "I'm here until noon, as Karl hoped."]
+    "text",
+    [
+        "I'm happy to hear it.",
+        "Unfortunately, I have no chairs.",
+        "I'm here until noon, as Karl hoped.",
+        "It is bill #12.",
+    ],
 )
 def test_what_only_looks_like_an_assistant_or_a_greeting_passes(text: str) -> None:
     assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == [None]
@@ -101,10 +114,11 @@ def test_words_that_come_twice_in_one_line() -> None:
 def test_the_tone_asked_for_is_not_named() -> None:
     asked = replace(DRAFT, attributes={**DRAFT.attributes, "tone": "matter-of-fact"})
     assert judge(replace(asked, body=f"{GOOD} This is a matter-of-fact email.")) == ["prompt leakage"]
+    assert judge(replace(asked, body=f"{GOOD} It is a Matter-of-fact matter.")) == ["prompt leakage"]
     assert judge(replace(asked, body=f"{GOOD} It was a warm tone.")) == [None]
 
 
-@pytest.mark.parametrize("text", ["He said: 1. Come", "So. A) We eat", 'He said "yes.'])
+@pytest.mark.parametrize("text", ["He said: 1. Come", "So. A) We eat", "*The tent", "#rent", 'He said "yes.'])
 def test_lists_and_stray_quotes(text: str) -> None:
     assert judge(replace(DRAFT, body=f"{GOOD} {text}")) == ["markup"]
     assert judge(replace(DRAFT, body=f"{GOOD} {text}"), filters=Filters(plain=False)) == [None]
