@@ -7,8 +7,8 @@ Each run folder must hold the noise-free evaluation (oracle/metrics.csv) and the
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -37,7 +37,13 @@ def read(folder: Path, arm: str) -> np.ndarray | None:
 
 def main() -> None:
     """Print the table and draw the picture."""
-    target, *folders = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", help="the PNG file to write")
+    parser.add_argument("runs", nargs="+", help="run folders with oracle/metrics.csv, the same run with other seeds")
+    given = parser.parse_args()
+    target, folders = given.picture, given.runs
+    if missing := [folder for folder in folders if read(Path(folder), "polled") is None]:
+        parser.error(f"{missing[0]} has no oracle/metrics.csv; give complete run folders")
     arms = {arm: [x for f in folders if (x := read(Path(f), arm)) is not None] for arm in ARMS}
     table = Table(title=f"{len(folders)} seeds: mean (lowest to highest), from the seed corpus to the refined corpus")
     for name in ("arm", "seeds", *TITLES.values()):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def inspect(arguments: list[str]) -> None:
         encoder = instantiate(_encoder_of(judged[0]) if judged else config.encoder, _convert_="object")
         encoder.check()
         grid = instantiate(config.generator.grid, _convert_="object")
-        found[str(folder)] = inspect_folder(folder, encoder.encode, grid)
+        found[str(folder)] = inspect_folder(folder, encoder, grid)
     if len(found) == 1:
         print_texts(console(120), next(iter(found.values())))
     print_numbers(console(), found)
@@ -264,11 +265,14 @@ def _encoder_of(choice: str) -> Any:
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
 
+    refused = UsageError(f"{choice} names no encoder; give one of conf/encoder, such as encoder=minilm")
+    if not re.fullmatch(r"encoder=[a-z]\w*", choice) or choice == "encoder=null":
+        raise refused
     with initialize_config_module("conf", version_base="1.3"):
         try:
             return compose("generate", [choice, "out=nowhere"]).encoder
         except HydraException:
-            raise UsageError(f"{choice} names no encoder; give one of conf/encoder, such as encoder=minilm") from None
+            raise refused from None
 
 
 def _config_of(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Write a corpus without a poll: `synthpoll generate n=2000 out=emails`.
 
 Finished chunks of texts are in the cache by content hash, so a command that was killed continues where it stopped when
-it is given again, and ends with the same files.
+it is given again, and ends with the same texts.
 """
 
 from __future__ import annotations

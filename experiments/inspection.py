@@ -2,7 +2,7 @@
 
 No number replaces reading: the command prints random texts of the folder's corpora as they are.
 
-    found = inspect_folder(Path("runs/town/seed0-..."), encode, grid)
+    found = inspect_folder(Path("runs/town/seed0-..."), encoder, grid)
     print_texts(console, found)
     print_numbers(console, {"town": found})        # several side by side
 """
@@ -19,14 +19,15 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from embed.encoder import Encoder
 from experiments.measures import self_similarity
 from experiments.store import StoreError
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
 from synth.filters import words
-from synth.generator import Encode
 from synth.languages import likely_language
 
 
@@ -34,9 +35,9 @@ from synth.languages import likely_language
 class Inspection:
     """Shares are in [0, 1].
 
-    `distinct`: by n, different runs of n words among all of them (Li et al. 2016; falls with the number of texts);
+    `distinct`: by n, different runs of n words among all such runs (falls with the number of texts);
     `self_similarity`: mean cosine of pairs of texts; `topic_control`: texts whose own topic is nearest of all topics
-    in the corpus, by the encoder, with `topics` to choose from; `length_control`: texts within the words asked
+    in the corpus, by the `encoder`, with `topics` to choose from; `length_control`: texts within the words asked
     for; `language_control`: texts whose function words are of the language asked for; `coverage`: of the grid;
     `attempted` and `drops`: over all rounds. `kept_per_minute` and `tokens_per_second` are those of timings.csv, over
     all writing that took no answer from the cache; None where there is none, or where the backend counts no tokens.
@@ -47,6 +48,7 @@ class Inspection:
     self_similarity: float
     topic_control: float
     topics: int
+    encoder: str
     length_control: float
     language_control: float
     coverage: Mapping[str, float]
@@ -66,13 +68,13 @@ def corpora(folder: Path) -> Corpus:
     return Corpus(tuple(found.values()))
 
 
-def inspect_folder(folder: Path, encode: Encode, grid: AttributeGrid, sample: int = 30, seed: int = 0) -> Inspection:
+def inspect_folder(folder: Path, encoder: Encoder, grid: AttributeGrid, sample: int = 30, seed: int = 0) -> Inspection:
     """All numbers, and `sample` random texts. Raises StoreError if there is no corpus."""
     corpus = corpora(folder)
-    vectors = encode(corpus.texts)
+    vectors = encoder.encode(corpus.texts)
     asked = [example.attributes.get("topic", "") for example in corpus]
     names = sorted(set(asked))
-    nearest = np.argmax(vectors @ encode(names).T, axis=1)
+    nearest = np.argmax(vectors @ encoder.encode(names).T, axis=1)
     spoken = [words(text) for text in corpus.texts]
     ranges = [grid.words(example.attributes) for example in corpus]
     within = [low <= len(text) <= high for text, (low, high) in zip(spoken, ranges, strict=True)]
@@ -89,6 +91,7 @@ def inspect_folder(folder: Path, encode: Encode, grid: AttributeGrid, sample: in
         self_similarity=self_similarity(vectors) if len(corpus) > 1 else 1.0,
         topic_control=float(np.mean([names[i] == topic for i, topic in zip(nearest, asked, strict=True)])),
         topics=len(names),
+        encoder=encoder.name,
         length_control=float(np.mean(within)),
         language_control=float(np.mean(right)),
         coverage=grid.coverage([example.attributes for example in corpus]),
@@ -144,7 +147,7 @@ def print_numbers(console: Console, found: Mapping[str, Inspection]) -> None:
     table = Table()
     table.add_column("")
     for name in found:
-        table.add_column(name, overflow="fold")
+        table.add_column(escape(name), overflow="fold")
     columns = [_column(one) for one in found.values()]
     for measure in columns[0]:
         table.add_row(measure, *(column[measure] for column in columns))
@@ -156,6 +159,7 @@ def _column(one: Inspection) -> dict[str, str]:
     return {
         "texts": str(one.texts),
         "distinct-1, -2, -3": ", ".join(f"{share:.3f}" for share in one.distinct.values()),
+        "encoder of the next two": one.encoder,
         "mean cosine of two texts": f"{one.self_similarity:.3f}",
         "own topic is the nearest of all": f"{one.topic_control:.0%} of {one.topics}",
         "words within the range asked for": f"{one.length_control:.0%}",
@@ -163,7 +167,7 @@ def _column(one: Inspection) -> dict[str, str]:
         "grid covered": ", ".join(f"{name} {share:.0%}" for name, share in one.coverage.items()),
         "kept of attempted": f"{kept} of {one.attempted}",
         "dropped": ", ".join(f"{reason} {count}" for reason, count in one.drops.items()),
-        "kept a minute": _rate(one.kept_per_minute, "from the cache"),
+        "kept a minute": _rate(one.kept_per_minute, "not measured"),
         "tokens a second": _rate(one.tokens_per_second, "not counted"),
     }
 

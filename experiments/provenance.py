@@ -139,8 +139,9 @@ def _compare(folder: RunFolder, name: str, now: Mapping[str, Any]) -> None:
         if key in ("versions", "python", "commit"):
             log.warning("continuing a run that was begun with %s %s; now %s", key, before.get(key), now[key])
             continue
-        # The message is logged beside the folder, where no truth may be.
-        told = f"see {name}" if name == DEVICES else f"{before.get(key)}, now {now[key]}"
+        # The message is logged beside the folder, where no truth may be; of earlier versions run.json, too, holds some.
+        safe = name != DEVICES and not isinstance(now[key], dict)
+        told = f"{before.get(key)}, now {now[key]}" if safe else f"see {name}"
         raise StoreError(f"{folder.path} holds a run with other {key} ({told}); choose another with out=DIR")
 
 

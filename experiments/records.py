@@ -7,8 +7,6 @@ rounds/000/oracle/ledger.json       what only the devices' side knows: who was s
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import time
@@ -48,7 +46,7 @@ class Timings:
     def __post_init__(self) -> None:
         path = self.folder.path / "timings.csv"
         if path.exists():  # a resumed run adds to what it took before
-            self._rows.extend(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+            self._rows.extend(self.folder.read_csv(path.name))
 
     @contextmanager
     def measure(self, round: int, stage: str) -> Iterator[dict[str, object]]:

@@ -252,6 +252,14 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise self._damaged(path, type(error).__name__) from None
 
+    def read_csv(self, name: str) -> list[dict[str, object]]:
+        """Read the rows of a table. Raises StoreError for a damaged file."""
+        path = self.path / name
+        try:
+            return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, csv.Error) as error:
+            raise self._damaged(path, type(error).__name__) from None
+
     @contextmanager
     def _explained(self, what: str, todo: str) -> Iterator[None]:
         try:

@@ -83,7 +83,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
-    """Thresholds of the filters; the two similarities are cosines and need an encoder.
+    """Thresholds of the filters; the similarities are cosines and need an encoder.
 
     `min_log_likelihood` (nats per token, None: off) drops what the model itself finds unlikely: the incoherent texts
     that pass everything else. `min_distinct_words` is for texts of one line, in which hardly a word comes twice.

@@ -28,8 +28,7 @@ def kept(path: Path, number: int) -> list[Answer] | None:
             found = [replace(Answer(**entry), reused=True) for entry in json.loads(path.read_bytes())]
         except (FileNotFoundError, ValueError, TypeError):
             return None
-    sound = all(isinstance(answer.text, str) for answer in found)
-    return found if sound and len(found) == number else None
+    return found if len(found) == number and all(map(_is_sound, found)) else None
 
 
 def keep(path: Path, answers: Sequence[Answer]) -> None:
@@ -45,6 +44,14 @@ def keep(path: Path, answers: Sequence[Answer]) -> None:
         except OSError:
             scratch.unlink()  # a full disk needs the space
             raise
+
+
+def _is_sound(answer: Answer) -> bool:
+    return (
+        isinstance(answer.text, str)
+        and isinstance(answer.log_likelihood, float | int | None)
+        and isinstance(answer.tokens, int | None)
+    )
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class LanguageModelGenerator:
 
     `examples` are the few-shot examples, of which every chunk of requests shows `shown`; `system` replaces the form's
     system message (small models do best with the one they were tuned on); `attempts` bounds the requests
-    per kept text; no text gets more than `max_new_tokens`, and what is cut off ends with its last whole sentence.
+    per kept text; no text gets more than `max_new_tokens`, and what is cut off is shortened to what is whole (Form).
     `shares` are the proportions in which the seed corpus covers the grid (AttributeGrid.sample; None: even).
     `encode` enables the topic and the near-duplicate filter.
     """

@@ -128,7 +128,7 @@ class Form(ABC):
 class EmailForm(Form):
     """Emails: the body first, then its subject. Asked for the subject first, small models often stop behind it.
 
-    `openings` are first sentences by purpose, with {topic}, that English answers are begun with; `any` serves purposes
+    `openings` are first words by purpose, with {topic}, that English answers are begun with; `any` serves purposes
     that are not listed. `worded` are the axes that the request names (None: all); small models do best with few.
     """
 
@@ -175,7 +175,7 @@ class EmailForm(Form):
         return f"{_SUBJECT} {shown.subject}\n\n{shown.body}"
 
     def begin(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
-        """The topic as subject, a greeting in the language asked for and, where openings are given, a first sentence.
+        """The topic as subject, a greeting in the language asked for and, where there are any, an opening.
 
         The subject keeps the language of the grid, English; one English text in eight has no greeting.
         """
@@ -187,7 +187,7 @@ class EmailForm(Form):
         return heading + greeting.format(name=name) + self._opening(attributes, rng)
 
     def _opening(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
-        """A first sentence that names the topic, as the purpose has it; English only."""
+        """A sentence that names the topic, as the purpose has it, and the first words of the next; English only."""
         openings = self.openings.get(attributes.get("purpose", ""), self.openings.get("any", ()))
         if not openings or attributes.get("language", "English") != "English":
             return ""
@@ -262,7 +262,7 @@ class ImagePromptForm(Form):
     def is_complete(self, begun: str, attributes: Mapping[str, str]) -> bool:
         """If nothing that was asked for is missing and few words will do."""
         details = [attributes.get(axis, "none") for axis in ("action", "accessory", "style", "mood")]
-        missing = [entry for entry in details if entry != "none" and entry not in begun]
+        missing = [entry for entry in details if entry != "none" and f" {entry} " not in f" {begun} "]
         return attributes.get("length") == "short" and not missing
 
 
@@ -270,7 +270,7 @@ EMAIL = EmailForm()
 
 
 def load_openings(path: str | Path | None = None) -> dict[str, list[str]]:
-    """First sentences of emails by purpose, from a YAML file; None reads the packaged ones.
+    """Openings of emails by purpose, from a YAML file; None reads the packaged ones.
 
     Raises ValueError, in one line, for anything but lists of sentences that contain {topic} and no other slot.
     """

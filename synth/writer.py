@@ -47,7 +47,8 @@ class Prompt:
 class Answer:
     """What was written.
 
-    Where the backend knows them: `log_likelihood`, the model's own, in nats per token; `tokens`, how many were written.
+    Where the backend knows them: `log_likelihood`, the model's own, in nats per token; `tokens`, how many were written
+    (by an endpoint that does not count: the events of its stream, about one a token).
     `reused` answers were on disk: they cost no time.
     """
 

@@ -58,7 +58,7 @@ def plain_local_writer(**fields: Any) -> Any:
         step("a chunk is written")
         for numbers in uniforms:
             drawn = [WORDS[int(number * len(WORDS))] for number in numbers[:12]]
-            yield Answer(text=" ".join([*drawn, f"{int(numbers[0] * 1e9)}."]), log_likelihood=float(numbers[1]))
+            yield Answer(text=" ".join(["", *drawn, f"{int(numbers[0] * 1e9)}."]), log_likelihood=float(numbers[1]))
 
     sys.modules["synth.decoding"] = types.SimpleNamespace(decode=decode)  # type: ignore[assignment]
     return PlainWriter(**fields)

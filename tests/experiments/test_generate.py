@@ -75,7 +75,7 @@ def written(folder: Path, right: int) -> AttributeGrid:
 
 
 def test_the_numbers_of_an_inspection(tmp_path: Path) -> None:
-    encode = HashedFakeEncoder(dimension=512).encode
+    encode = HashedFakeEncoder(dimension=512)
     grid = written(tmp_path / "a", 10)
     found = inspect_folder(tmp_path / "a", encode, grid, sample=3)
     assert (found.texts, found.topics, found.attempted, dict(found.drops)) == (
@@ -98,7 +98,7 @@ def test_the_numbers_of_an_inspection(tmp_path: Path) -> None:
 
 
 def test_rates_are_of_what_was_written_now(tmp_path: Path) -> None:
-    encode = HashedFakeEncoder(dimension=32).encode
+    encode = HashedFakeEncoder(dimension=32)
     grid, timings = written(tmp_path / "a", 10), tmp_path / "a" / "timings.csv"
     head = "round,stage,seconds,attempted,kept,tokens,reused\n"
     rows = {
@@ -128,6 +128,8 @@ def test_the_effort_is_in_the_timings(tmp_path: Path) -> None:
         (["inspect", "a", "encoder=minilm", "encoder=minilm"], "at most one encoder="),
         (["inspect", "/no/such/folder"], "has no config.yaml"),
         (["inspect", "{folder}", "encoder=nobody"], "encoder=nobody names no encoder; give one of conf/encoder"),
+        (["inspect", "{folder}", "encoder=null"], "encoder=null names no encoder"),
+        (["inspect", "{folder}", "encoder=../writer/gemma3"], "encoder=../writer/gemma3 names no encoder"),
         (["generate", "n=5", "generator=scripted_fake", "encoder=hashed_fake"], "out is missing"),
         (["generate", "n=0", "out=x", "generator=scripted_fake", "encoder=hashed_fake"], "n is 0; expected"),
     ],

@@ -288,7 +288,16 @@ def test_answers_are_kept_by_everything_they_depend_on(server: EndpointServer, t
 
 
 def test_a_damaged_answer_is_asked_for_again(server: EndpointServer, tmp_path: Path) -> None:
-    for damage in (b"", b'[{"text": "ha', b"\xff", b"[]", b"{}", b'[{"words": "no"}]', b'[{"text": 3}]'):
+    for damage in (
+        b"",
+        b'[{"text": "ha',
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'[{"words": "no"}]',
+        b'[{"text": 3}]',
+        b'[{"text": "a", "tokens": "b"}]',
+    ):
         writer(server, tmp_path).write([], [ask("a")], STREAM)
         [path] = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert json.loads(path.read_text("utf-8"))[0]["text"] == answer_of("a")

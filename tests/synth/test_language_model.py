@@ -282,6 +282,22 @@ def test_a_prompt_that_says_no_more_than_it_was_begun_with_is_dropped() -> None:
     assert made.corpus.texts[0].startswith(begun) and begun
     generator, _ = scripted(1, form=ImagePromptForm(), grid=grid, continues=True, answers={0: Answer(text=begun)})
     assert generator.seed(1, stream(), quiet).drops == {"nothing added": 1}
+    # Where a short prompt was asked for and nothing else, the topic alone will do.
+    grid = replace(GRID, axes={**GRID.axes, "length": ("short",)})
+    generator, writer = scripted(1, form=ImagePromptForm(), grid=grid, continues=True)
+    generator.seed(1, stream(), quiet)
+    begun = writer.chunks[0][0].begin
+    generator, _ = scripted(1, form=ImagePromptForm(), grid=grid, continues=True, answers={0: Answer(text=begun)})
+    assert generator.seed(1, stream(), quiet).corpus.texts == [begun]
+
+
+def test_a_text_with_a_subject_gets_more_tokens() -> None:
+    limits = []
+    for form in (EmailForm(), ImagePromptForm()):
+        generator, writer = scripted(form=form)
+        generator.seed(5, stream(), quiet)
+        limits.append([prompt.limit for prompt in writer.chunks[0]])
+    assert [email - image for email, image in zip(*limits, strict=True)] == [20] * 5
 
 
 def test_a_near_copy_of_a_winner_is_dropped() -> None:

@@ -349,6 +349,7 @@ def test_when_a_prompt_may_end_with_the_words_it_is_begun_with() -> None:
     assert IMAGE.is_complete("pixel art red panda", asked)
     assert not IMAGE.is_complete("red panda", asked) and IMAGE.is_complete("red panda", asked | {"style": "none"})
     assert not IMAGE.is_complete("pixel art red panda", asked | {"length": "medium"})
+    assert not IMAGE.is_complete("saddle", {"topic": "saddle", "length": "short", "mood": "sad"})
     assert not EMAIL.is_complete("Dear Mei,", asked)
 
 

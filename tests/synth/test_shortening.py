@@ -24,6 +24,13 @@ from synth.shortening import before_drift, whole_phrases, whole_sentences
         ("We met Dr. Ruiz. He said", "We met Dr. Ruiz."),
         ("Bring bread. 2. And", "Bring bread."),
         ("See you at nine. P.", "See you at nine."),
+        ("Can we meet at 5? Or", "Can we meet at 5?"),
+        ("We paid for 2. And", "We paid for 2."),
+        ("Is it apartment B? Or", "Is it apartment B?"),
+        ("He said “stay.” And then", "He said “stay.”"),
+        ("Il a dit « oui. » Puis il", "Il a dit « oui. »"),
+        ("Dear all, 1. Bring bread", None),
+        ("1. Bring", None),
     ],
 )
 def test_whole_sentences(body: str, whole: str | None) -> None:
@@ -49,7 +56,11 @@ def test_sentences_within_a_length_and_behind_what_was_begun() -> None:
         ("cup of green tea on the moon at night", 3, "cup of green tea", "cup of green tea"),  # never less than begun
         ("cup of green tea on the moon at night", 7, "cup of green tea", "cup of green tea on the moon"),
         ("llama with a and for the big hat", 4, "llama", "llama"),  # nor does it end with a joint
-        ("one two three four", 2, "", ""),
+        ("one two three four", 2, "", "one two three four"),  # nothing to cut at: as it is
+        ("red panda asleep on a", 5, "red panda", "red panda asleep"),  # cut off by the limit on tokens
+        ("red panda,", 5, "red panda", "red panda"),
+        ("red panda looking around", 5, "red panda", "red panda looking around"),
+        ("in the rain", 5, "", "in the rain"),
     ],
 )
 def test_whole_phrases(body: str, most: int, begun: str, kept: str) -> None:
@@ -71,6 +82,14 @@ def test_a_text_ends_before_the_first_sentence_that_drifts() -> None:
     # What was begun stays, whatever comes first behind it; with a floor of 0 nothing is cut.
     assert before_drift([f"{begun} loves whales."], [begun], 0.5, encode) == [f"{begun} loves whales."]
     assert before_drift([whole, other], [begun, ""], 0.0, encode) == [whole, other]
+
+
+@pytest.mark.parametrize("greeting", ["Hi Tom,", "Tom,", "Dear Ms Ito:", "Hola, Ana:", "Guten Tag,", "Hi Tom!", ""])
+def test_a_greeting_is_not_what_a_text_is_held_against(greeting: str) -> None:
+    said = f"{greeting} The rent is due. The rent is 900. I love whales.".strip()
+    kept = f"{greeting} The rent is due. The rent is 900.".strip()
+    for begun in ("", greeting, f"{greeting} The rent"):
+        assert before_drift([said], [begun], 0.5, encode) == [kept], begun
 
 
 def test_texts_of_one_sentence_cost_no_encoding() -> None:
