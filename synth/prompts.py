@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
@@ -128,11 +128,11 @@ class Form(ABC):
 class EmailForm(Form):
     """Emails: the body first, then its subject. Asked for the subject first, small models often stop behind it.
 
-    `openings` are first words by purpose, with {topic}, that English answers are begun with; `any` serves purposes
-    that are not listed. `worded` are the axes that the request names (None: all); small models do best with few.
+    `openings` are first words by purpose, with {topic}, that English answers are begun with (None: none);
+    `any` serves purposes that are not listed. `worded` are the axes that the request names (None: all); small models do best with few.
     """
 
-    openings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    openings: Mapping[str, Sequence[str]] | None = None
     worded: Sequence[str] | None = None
 
     name: ClassVar[str] = "email"
@@ -188,7 +188,8 @@ class EmailForm(Form):
 
     def _opening(self, attributes: Mapping[str, str], rng: np.random.Generator) -> str:
         """A sentence that names the topic, as the purpose has it, and the first words of the next; English only."""
-        openings = self.openings.get(attributes.get("purpose", ""), self.openings.get("any", ()))
+        known = self.openings or {}
+        openings = known.get(attributes.get("purpose", ""), known.get("any", ()))
         if not openings or attributes.get("language", "English") != "English":
             return ""
         return openings[int(rng.integers(len(openings)))].format(topic=attributes["topic"])
