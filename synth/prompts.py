@@ -129,7 +129,8 @@ class EmailForm(Form):
     """Emails: the body first, then its subject. Asked for the subject first, small models often stop behind it.
 
     `openings` are first words by purpose, with {topic}, that English answers are begun with (None: none);
-    `any` serves purposes that are not listed. `worded` are the axes that the request names (None: all); small models do best with few.
+    `any` serves purposes that are not listed. `worded` are the axes that the request names (None: all); small models do
+    best with few.
     """
 
     openings: Mapping[str, Sequence[str]] | None = None
