@@ -140,8 +140,8 @@ def _compare(folder: RunFolder, name: str, now: Mapping[str, Any]) -> None:
             log.warning("continuing a run that was begun with %s %s; now %s", key, before.get(key), now[key])
             continue
         # The message is logged beside the folder, where no truth may be; of earlier versions run.json, too, holds some.
-        safe = name != DEVICES and not isinstance(now[key], dict)
-        told = f"{before.get(key)}, now {now[key]}" if safe else f"see {name}"
+        hidden = name == DEVICES or key in ("devices", "keys", "rows_left_out")
+        told = f"see {name}" if hidden else f"{before.get(key)}, now {now[key]}"
         raise StoreError(f"{folder.path} holds a run with other {key} ({told}); choose another with out=DIR")
 
 

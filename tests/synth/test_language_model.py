@@ -283,7 +283,7 @@ def test_a_prompt_that_says_no_more_than_it_was_begun_with_is_dropped() -> None:
     generator, _ = scripted(1, form=ImagePromptForm(), grid=grid, continues=True, answers={0: Answer(text=begun)})
     assert generator.seed(1, stream(), quiet).drops == {"nothing added": 1}
     # Where a short prompt was asked for and nothing else, the topic alone will do.
-    grid = replace(GRID, axes={**GRID.axes, "length": ("short",)})
+    grid = replace(GRID, axes={**GRID.axes, "length": ("short",)}, length_words={"short": (5, 10)})
     generator, writer = scripted(1, form=ImagePromptForm(), grid=grid, continues=True)
     generator.seed(1, stream(), quiet)
     begun = writer.chunks[0][0].begin
@@ -294,7 +294,7 @@ def test_a_prompt_that_says_no_more_than_it_was_begun_with_is_dropped() -> None:
 def test_a_text_with_a_subject_gets_more_tokens() -> None:
     limits = []
     for form in (EmailForm(), ImagePromptForm()):
-        generator, writer = scripted(form=form)
+        generator, writer = scripted(form=form, continues=True)
         generator.seed(5, stream(), quiet)
         limits.append([prompt.limit for prompt in writer.chunks[0]])
     assert [email - image for email, image in zip(*limits, strict=True)] == [20] * 5
