@@ -17,14 +17,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts, one_hot
 from privacy.randomness import PIECE, RandomBytes, device_stream
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
 
 
 @dataclass(frozen=True, kw_only=True)
-class BinaryRandomizedResponse:
+class BinaryRandomizedResponse(Mechanism):
     """Warner 1965, section 2, with p = e^eps / (e^eps + 1) as in Kairouz, Oh, Viswanath 2014, section 3.1.
 
     Reports: uint8[n], 0 or 1. Wire size: 1 bit. Variance of either count, whatever its true value, in devices
@@ -107,6 +107,15 @@ class BinaryRandomizedResponse:
         zeros, ones = check_counts(counts, 2).tolist()
         said = int(rng.binomial(ones, self.p) + rng.binomial(zeros, self.q))
         return Tally(np.array([zeros + ones - said, said], dtype=np.int64), zeros + ones, self.parameters)
+
+    def contributions(self, reports: Reports) -> NDArray[np.int64]:
+        """One-hot vectors of the answers, int64[n, 2]."""
+        return one_hot(reports, 2)
+
+    @property
+    def total_variation(self) -> float:
+        """At most p - q, and rounding the threshold only lowers it."""
+        return math.tanh(self.epsilon / 2)
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices; the same for every true count."""

@@ -15,6 +15,9 @@ is one tally and one chunk whatever the number of reports.
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 
 from privacy.hashing import check_hashes, collision_counts, columns_in_rows
 from privacy.kernels import OwnBit, noisy_one_hot
+from privacy.log_records import NUMBER, parse, reversed_bits
 from privacy.mechanism import Estimate, Reports, Tally
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.sketch import CollisionModel, CountSketch, check_held, devices_in_slices
@@ -35,6 +39,8 @@ from privacy.unbiased import check_tally
 _SLICE_WORDS = 1 << 18  # reports are made in slices of about this many 32-bit words
 _SLICE_DEVICES = 1 << 20  # devices simulated at a time
 _DRAWS_PER_ROW = 16  # a binomial costs about as much as this many uniform rows
+
+_RECORD = re.compile(f"{NUMBER},([0-9a-fA-F]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,8 @@ class CountMeanSketch(CountSketch):
 
     name: ClassVar[str] = "count_mean_sketch"
     power_of_two: ClassVar[bool] = False
+    usual_shape: ClassVar[tuple[int, int]] = (65_536, 1024)
+    log_name: ClassVar[str] = "CMS"
 
     @property
     def report_bits(self) -> int:
@@ -187,6 +195,32 @@ class CountMeanSketch(CountSketch):
             devices = int(sums.sum())
             sums[:] = rng.binomial(sums, 1 - self.q) + rng.binomial(devices - sums, self.q)
         return Tally(own, int(counts.sum()), self.parameters)
+
+    @property
+    def total_variation(self) -> float:
+        """1 - 2 q, at most: the row is drawn without looking at the value, and two values differ in two bits of it, or
+        collide."""
+        return math.tanh(self.epsilon / 4)  # rounding the threshold only lowers it
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Bits are counted a byte at a time; estimating a value hashes it once a row."""
+        return reports * self.columns / 8 + values * self.rows
+
+    def log_records(self, reports: Reports) -> list[str]:
+        """Row, then the bits in hexadecimal digits: see privacy/device_log.py."""
+        rows, bits = self.split(reports)
+        return [f"{row},{bytes(b).hex()}" for row, b in zip(rows.tolist(), reversed_bits(bits), strict=True)]
+
+    def read_records(self, records: Sequence[str]) -> Reports:
+        """The inverse of `log_records`. Raises ValueError for a malformed record or a row out of range."""
+        width = (self.columns + 7) // 8
+        fields = parse(records, _RECORD, "row,hexadecimal bits")
+        for i, (_, digits) in enumerate(fields):
+            if len(digits) != 2 * width:
+                raise ValueError(f"record {i} has {len(digits)} hexadecimal digits; expected {2 * width}")
+        rows = np.array([int(row) for row, _ in fields], dtype=np.int64)
+        packed = np.frombuffer(bytes.fromhex("".join(digits for _, digits in fields)), dtype=np.uint8)
+        return self.join(rows, reversed_bits(packed.reshape(len(fields), width)))
 
     def _add(self, reports: NDArray[np.uint32], sums: NDArray[np.int64]) -> None:
         add_bits(reports, sums)

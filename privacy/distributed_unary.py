@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.integer_noise import LARGEST_EPSILON, IntegerNoise, binomial_noise
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes, random_words
 from privacy.thresholds import WORD, check_domain, check_values
 from privacy.unbiased import check_tally
@@ -37,7 +37,7 @@ _RESOLUTION = 1e-6  # of q: the relative noise given away by not searching furth
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistributedUnaryEncoding:
+class DistributedUnaryEncoding(Mechanism):
     """The least q for which the sum over `honest_reports` reports is (central_epsilon, central_delta)-private.
 
     `honest_reports`: how many devices surely send a report and keep their coins to themselves. Take the minimum batch,
@@ -61,6 +61,7 @@ class DistributedUnaryEncoding:
     name: ClassVar[str] = "distributed_unary_encoding"
     largest_domain: ClassVar[int] = 1 << 20
     epsilon: ClassVar[float] = math.inf
+    largest_contribution: ClassVar[int] = 2  # a vote and a coin in one count
 
     def __post_init__(self) -> None:
         check_domain(self.domain_size, self.largest_domain, self.name)
@@ -166,6 +167,14 @@ class DistributedUnaryEncoding:
         counts = check_counts(counts, self.domain_size)
         n = int(counts.sum())
         return Tally(counts + rng.binomial(n, self.q, self.domain_size), n, self.parameters)
+
+    def contributions(self, reports: Reports) -> NDArray[np.int64]:
+        """The reports themselves, int64[n, domain_size]."""
+        return np.asarray(reports).astype(np.int64)
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Every report has a number for each value."""
+        return float(reports * self.domain_size + values)
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices; the same for every count."""

@@ -12,28 +12,30 @@ candidate words, and asks the word sketch which of them are real.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.count_mean_sketch import CountMeanSketch
+from privacy.fragment_pieces import FragmentPieces
 from privacy.fragment_search import Discovery, FragmentSearch
-from privacy.hashing import PRIME, check_hash_seed, derive_seed, hash_columns, polynomial_values, row_coefficients
-from privacy.mechanism import Estimate, Parameters, Reports, Tally
+from privacy.log_records import NUMBER, parse
+from privacy.mechanism import Encoded, Estimate, Mechanism, Parameters, Reports, Tally
 from privacy.randomness import DeviceStream, RandomBytes, device_stream, random_words
 from privacy.sketch import check_held
-from privacy.thresholds import check_epsilon, scaled_words, split_epsilon
+from privacy.thresholds import WORD, scaled_words
 from privacy.unbiased import check_tally
-from privacy.word_codes import WordCodes
 
-LARGEST_PUZZLE_BITS = 16
+_RECORD = re.compile(f"{NUMBER};([^;]+);([^;]+)")
+_REASONS = ("empty", "too_long", "out_of_alphabet")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceFragmentPuzzle:
+class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
     """Apple's Differential Privacy Team 2017, 'Learning with privacy at scale', section 'Sequence fragment puzzle'.
 
     A word is padded to `word_length` and cut into P = word_length / fragment_length fragments. The device draws a
@@ -58,68 +60,13 @@ class SequenceFragmentPuzzle:
     word_length, puzzle_bits outside 1 .. 16, a share outside (0, 1), or pieces that 61 bits cannot number.
     """
 
-    epsilon: float
-    rows: int
-    columns: int
-    hash_seed: int
-    alphabet: str = "abcdefghijklmnopqrstuvwxyz"
-    word_length: int = 10
-    fragment_length: int = 2
-    puzzle_bits: int = 8
-    fragment_share: float = 0.5
-
     name: ClassVar[str] = "sequence_fragment_puzzle"
-
-    def __post_init__(self) -> None:
-        check_epsilon(self.epsilon)
-        for name in ("fragment_length", "puzzle_bits"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; expected a whole number >= 1")
-        if self.codes.word_length % self.fragment_length:
-            raise ValueError(
-                f"fragment_length is {self.fragment_length}; expected a divisor of word_length, {self.word_length}"
-            )
-        if self.puzzle_bits > LARGEST_PUZZLE_BITS:
-            raise ValueError(f"puzzle_bits is {self.puzzle_bits}; expected 1 to {LARGEST_PUZZLE_BITS}")
-        if not isinstance(self.fragment_share, float) or not 0 < self.fragment_share < 1:
-            raise ValueError(f"fragment_share is {self.fragment_share!r}; expected a number between 0 and 1")
-        pieces = self.positions * (self.fragments << self.puzzle_bits)
-        if pieces > PRIME:
-            raise ValueError(
-                f"there are {pieces} pieces (position, hash, fragment); 61 bits number {PRIME}: "
-                "use shorter fragments, fewer puzzle_bits or a smaller alphabet"
-            )
-        check_hash_seed(self.hash_seed)
-        for sketch in (self.fragment_sketch, self.word_sketch):  # building them checks rows, columns, tiny shares
-            check_epsilon(sketch.epsilon)
-
-    @cached_property
-    def codes(self) -> WordCodes:
-        """The alphabet, which turns words into the values of this mechanism and back."""
-        return WordCodes(alphabet=self.alphabet, word_length=self.word_length)
+    log_name: ClassVar[str] = "SFP"
 
     @property
-    def positions(self) -> int:
-        """P, the fragments of a word."""
-        return self.word_length // self.fragment_length
-
-    @property
-    def fragments(self) -> int:
-        """How many numbers a fragment's codes can have."""
-        return int((len(self.alphabet) + 1) ** self.fragment_length)
-
-    @cached_property
-    def fragment_sketch(self) -> CountMeanSketch:
-        """The sketch of the pieces."""
-        epsilon, _ = split_epsilon(self.epsilon, self.fragment_share)
-        return self._sketch(epsilon, "fragments")
-
-    @cached_property
-    def word_sketch(self) -> CountMeanSketch:
-        """The sketch of the words."""
-        _, epsilon = split_epsilon(self.epsilon, self.fragment_share)
-        return self._sketch(epsilon, "words")
+    def domain_size(self) -> int:
+        """How many words there are."""
+        return sum(len(self.alphabet) ** length for length in range(1, self.word_length + 1))
 
     @property
     def report_bits(self) -> int:
@@ -142,31 +89,13 @@ class SequenceFragmentPuzzle:
             "fragment_share": self.fragment_share,
         }
 
-    def word_values(self, codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
-        """uint64[n]: the words as the word sketch sees them.
-
-        The polynomial with the word's codes as coefficients at a random point of the field of 2^61 - 1 elements (Carter
-        and Wegman 1979): two words are one value with probability at most word_length / 2^61.
-        """
-        point, _, _ = row_coefficients(derive_seed(self.hash_seed, "word values"), 0)
-        return polynomial_values(codes, point)
-
-    def puzzles(self, codes: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """int64[n]: the `puzzle_bits`-bit hash of each word."""
-        seed = derive_seed(self.hash_seed, "puzzle")
-        return hash_columns(self.word_values(codes), hash_seed=seed, row=0, columns=1 << self.puzzle_bits)
-
-    def piece_values(
-        self, positions: NDArray[np.int64] | int, puzzles: NDArray[np.int64], fragments: NDArray[np.uint8]
-    ) -> NDArray[np.uint64]:
-        """uint64[n]: pieces as the fragment sketch sees them; `fragments` are codes, uint8[n, fragment_length].
-
-        In mixed radix, so no two pieces (position, hash, fragment) are one value.
-        """
-        base = len(self.alphabet) + 1
-        number = fragments.astype(np.int64) @ (base ** np.arange(self.fragment_length, dtype=np.int64))
-        values = (positions * (1 << self.puzzle_bits) + puzzles) * self.fragments + number
-        return np.asarray(values).astype(np.uint64)
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """The words' codes, uint8[d, word_length], zeros where a word does not fit: it is `empty`, `too_long`, or
+        `out_of_alphabet` (the first reason that applies). Raises TypeError for anything but a list of strings."""
+        words = self.codes.encode(texts, unfit="drop")
+        values, fits = np.zeros((len(texts), self.word_length), dtype=np.uint8), np.zeros(len(texts), dtype=np.bool_)
+        values[words.kept], fits[words.kept] = words.codes, True
+        return Encoded(values, fits, {reason: count for reason in _REASONS if (count := getattr(words, reason))})
 
     def privatize(self, values: NDArray[np.uint8], rng: RandomBytes) -> Reports:
         """Codes uint8[n, word_length] -> uint32[n, 1 + 2 (1 + ceil(columns / 32))].
@@ -259,7 +188,7 @@ class SequenceFragmentPuzzle:
         """
         check_tally(tally, self.parameters, self._shape)
         search = FragmentSearch(
-            puzzle=self,
+            pieces=self,
             fragment_z=fragment_z,
             top_fragments=top_fragments,
             false_discovery_rate=false_discovery_rate,
@@ -291,13 +220,54 @@ class SequenceFragmentPuzzle:
         of_words.sums[:] = self.word_sketch.simulate_tally(counts, rng, self.word_values(codes)).sums
         return total
 
+    def simulate_held(self, values: NDArray[Any], counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """`simulate_tally` of these codes, uint8[d, word_length]."""
+        return self.simulate_tally(counts, rng, values)
+
+    @property
+    def total_variation(self) -> float:
+        """1 - (2 q_pieces) (2 q_words), for the flip probabilities q of the two sketches.
+
+        The position has one law for all words. Given it, the two sketches' reports are independent, and those of two
+        words have distance at most 1 - 2 q in each sketch; so they can be drawn together such that all of them agree
+        with probability (2 q_pieces) (2 q_words).
+        """
+        agree = [Fraction(2 * sketch.threshold, WORD) for sketch in (self.fragment_sketch, self.word_sketch)]
+        return float(1 - agree[0] * agree[1])
+
+    @property
+    def tally_cells(self) -> int:
+        """A count for each position, and the cells of all sketches."""
+        return int(self._shape[0])
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Of both sketches, for words that are asked for; `discover` takes more."""
+        return self.fragment_sketch.server_operations(reports, 0) + self.word_sketch.server_operations(reports, values)
+
+    @property
+    def log_parameters(self) -> dict[str, int | float]:
+        """As of the sketches: k are the rows, m the columns."""
+        return {"epsilon": self.epsilon, "k": int(self.rows), "m": int(self.columns)}
+
+    def log_records(self, reports: Reports) -> list[str]:
+        """Position, and the records of piece and word: see privacy/device_log.py."""
+        positions, pieces, words = self.split(reports)
+        parts = (self.fragment_sketch.log_records(pieces), self.word_sketch.log_records(words))
+        return [f"{position};{piece};{word}" for position, piece, word in zip(positions.tolist(), *parts, strict=True)]
+
+    def read_records(self, records: Sequence[str]) -> Reports:
+        """The inverse of `log_records`. Raises ValueError for a malformed record or a number out of range."""
+        fields = parse(records, _RECORD, "position;piece;word")
+        positions = np.array([int(f[0]) for f in fields], dtype=np.int64).reshape(len(fields), 1).astype(np.uint32)
+        pieces = self.fragment_sketch.read_records([f[1] for f in fields])
+        words = self.word_sketch.read_records([f[2] for f in fields])
+        reports = np.concatenate([positions, pieces, words], axis=1)
+        self.split(reports)
+        return reports
+
     def standard_error(self, reports: int, count: float = 0.0, second_moment: float | None = None) -> float:
         """Standard error of a word's count, in devices: that of the word sketch."""
         return self.word_sketch.standard_error(reports, count, second_moment)
-
-    def _sketch(self, epsilon: float, purpose: str) -> CountMeanSketch:
-        seed = derive_seed(self.hash_seed, purpose)
-        return CountMeanSketch(epsilon=epsilon, rows=self.rows, columns=self.columns, hash_seed=seed)
 
     @property
     def _shape(self) -> tuple[int]:

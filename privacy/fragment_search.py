@@ -8,16 +8,13 @@ first position are never estimated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from privacy.fragment_pieces import FragmentPieces
 from privacy.mechanism import Estimate, Tally
-
-if TYPE_CHECKING:
-    from privacy.fragment_puzzle import SequenceFragmentPuzzle
 
 _SLICE = 1 << 20  # pieces estimated at a time
 _LARGEST_SYSTEM = 2000  # words estimated jointly: a second or two, and 100 MB
@@ -59,7 +56,7 @@ def accept_discoveries(p_values: NDArray[np.float64], rate: float) -> NDArray[np
 class FragmentSearch:
     """The parameters of `SequenceFragmentPuzzle.discover`, described there. Raises ValueError for senseless ones."""
 
-    puzzle: SequenceFragmentPuzzle
+    pieces: FragmentPieces
     fragment_z: float
     top_fragments: int | None
     false_discovery_rate: float
@@ -80,22 +77,22 @@ class FragmentSearch:
 
     def run(self, tallies: list[Tally]) -> Discovery:
         """Search; `tallies` are those of the positions' pieces, then that of the words."""
-        puzzle = self.puzzle
-        words = np.zeros((1 << puzzle.puzzle_bits, 0), dtype=np.uint8)  # prefixes: at first the empty one of each hash
-        hashes = np.arange(1 << puzzle.puzzle_bits)
+        pieces = self.pieces
+        words = np.zeros((1 << pieces.puzzle_bits, 0), dtype=np.uint8)  # prefixes: at first the empty one of each hash
+        hashes = np.arange(1 << pieces.puzzle_bits)
         estimated = kept = 0
         for position, tally in enumerate(tallies[:-1]):
             asked, of_hash, of_fragment = self._ask(position, tally, words, hashes)
             estimated, kept = estimated + asked, kept + len(of_hash)
             words, hashes = self._join(words, hashes, of_fragment, of_hash)
-        right = puzzle.puzzles(words) == hashes
+        right = pieces.puzzles(words) == hashes
         candidates = words[right]
-        estimate, p_values, accepted = self._test(tallies[-1], puzzle.word_values(candidates))
+        estimate, p_values, accepted = self._test(tallies[-1], pieces.word_values(candidates))
         accepted &= estimate.counts >= self.minimum_count
         order = np.flatnonzero(accepted)
         order = order[np.argsort(-estimate.counts[order], kind="stable")]
         return Discovery(
-            words=tuple(puzzle.codes.decode(candidates[order])),
+            words=tuple(pieces.codes.decode(candidates[order])),
             counts=estimate.counts[order],
             stderr=estimate.stderr[order],
             p_values=p_values[order],
@@ -115,7 +112,7 @@ class FragmentSearch:
         One by one first; then those accepted jointly, which exposes words that only collided with frequent ones; and
         again without these, until none is exposed. Words can only be withdrawn, so the level holds as for the first.
         """
-        sketch = self.puzzle.word_sketch
+        sketch = self.pieces.word_sketch
         first = sketch.estimate(tally, values)
         counts, stderr, p_values = first.counts.copy(), first.stderr.copy(), norm.sf(_scores(first))
         accepted = accept_discoveries(p_values, self.false_discovery_rate)
@@ -133,7 +130,7 @@ class FragmentSearch:
 
     @property
     def _most_together(self) -> int:
-        return min(_LARGEST_SYSTEM, self.puzzle.rows * self.puzzle.columns // 16)
+        return min(_LARGEST_SYSTEM, self.pieces.rows * self.pieces.columns // 16)
 
     def _ask(
         self, position: int, tally: Tally, words: NDArray[np.uint8], hashes: NDArray[np.int64]
@@ -153,8 +150,8 @@ class FragmentSearch:
             for start in range(0, len(group), step):
                 part = group[start : start + step]
                 of_hash, of_fragment = np.repeat(part, len(fragments)), np.tile(fragments, (len(part), 1))
-                values = self.puzzle.piece_values(position, of_hash, of_fragment)
-                scores = _scores(self.puzzle.fragment_sketch.estimate(tally, values))
+                values = self.pieces.piece_values(position, of_hash, of_fragment)
+                scores = _scores(self.pieces.fragment_sketch.estimate(tally, values))
                 frequent = np.flatnonzero(scores > self.fragment_z)
                 asked += len(values)
                 kept.append((scores[frequent], of_hash[frequent], of_fragment[frequent]))
@@ -166,8 +163,8 @@ class FragmentSearch:
 
     def _fragments_of_letters(self) -> NDArray[np.uint8]:
         """All fragments that start with a letter, padded at their end only: uint8[n, fragment_length]."""
-        base, width = len(self.puzzle.alphabet) + 1, self.puzzle.fragment_length
-        codes = np.stack(np.unravel_index(np.arange(self.puzzle.fragments), (base,) * width), axis=1)
+        base, width = len(self.pieces.alphabet) + 1, self.pieces.fragment_length
+        codes = np.stack(np.unravel_index(np.arange(self.pieces.fragments), (base,) * width), axis=1)
         gap = (codes[:, :-1] == 0) & (codes[:, 1:] != 0)
         valid: NDArray[np.uint8] = codes[(codes[:, 0] != 0) & ~gap.any(axis=1)].astype(np.uint8)
         return valid

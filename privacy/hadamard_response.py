@@ -10,6 +10,7 @@ times the standard error of subset selection.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.mixture import mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.sketch_kernels import transform
@@ -32,7 +33,7 @@ _MANY = 8  # from this many reports a point on, one multinomial is faster than d
 
 
 @dataclass(frozen=True, kw_only=True)
-class HadamardResponse:
+class HadamardResponse(Mechanism):
     """Acharya, Sun, Zhang 2019, section 5 (any epsilon): B blocks of b points, both powers of 2. Value v has row
     1 + v // B of the Hadamard matrix H of order b in block v mod B; its set C_v is the half of the block where that row
     is +1. With probability M = (e^eps - 1) / (e^eps - 1 + 2 B) the report is uniform over C_v, else over all points.
@@ -151,6 +152,20 @@ class HadamardResponse:
 
         sums = simulate_points(counts, self.threshold / WORD, own_points, size // 2, self.points, rng)
         return Tally(sums, int(counts.sum()), self.parameters)
+
+    @property
+    def total_variation(self) -> float:
+        """A word below the threshold draws from C_v, any other one from all points, which all values share."""
+        return self.threshold / WORD
+
+    @property
+    def tally_cells(self) -> int:
+        """A count for each point."""
+        return self.points
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """A transform of every block, whatever the number of values."""
+        return reports + self.points * math.log2(self.shape[1]) + values
 
     def standard_error(self, reports: int, count: float = 0.0, in_block: float | None = None) -> float:
         """Standard error of a count, in devices, when `in_block` devices (this count included) have a value of its

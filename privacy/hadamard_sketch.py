@@ -14,6 +14,9 @@ fast Walsh-Hadamard transform: the m x m matrix is never formed.
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -23,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.hashing import check_hashes
+from privacy.log_records import NUMBER, parse
 from privacy.mechanism import Reports, Tally
 from privacy.randomness import DeviceStream, RandomBytes, device_stream, random_words
 from privacy.sketch import CollisionModel, CountSketch, check_held, devices_in_slices
@@ -41,6 +45,8 @@ _FEW = 8  # below one report per this many cells, sorting the reports first does
 
 _32 = np.uint64(32)
 _LOW_32 = np.uint64((1 << 32) - 1)
+
+_RECORD = re.compile(f"{NUMBER},{NUMBER},(-?1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,9 @@ class HadamardCountMeanSketch(CountSketch):
 
     name: ClassVar[str] = "hadamard_count_mean_sketch"
     power_of_two: ClassVar[bool] = True
+    usual_shape: ClassVar[tuple[int, int]] = (1024, 32_768)
+    smallest_contribution: ClassVar[int] = -1
+    log_name: ClassVar[str] = "HCMS"
 
     @property
     def report_bits(self) -> int:
@@ -129,13 +138,13 @@ class HadamardCountMeanSketch(CountSketch):
             rest = random_words(stream.companion, len(undecided)) >> _32
             out[undecided] ^= (rest < np.uint64(low)).astype(np.uint32)
 
-    def decode(self, reports: Reports) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def split(self, reports: Reports) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Rows, coordinates and signs (1 or -1), int64[n] each. Raises ValueError for anything but reports."""
         cells = self._check_reports(reports).astype(np.int64)
         return cells >> 1 >> self.columns_log2, cells >> 1 & (self.columns - 1), 1 - 2 * (cells & 1)
 
-    def encode(self, rows: NDArray[Any], coordinates: NDArray[Any], signs: NDArray[Any]) -> Reports:
-        """The inverse of `decode`. Raises ValueError for numbers out of range."""
+    def join(self, rows: NDArray[Any], coordinates: NDArray[Any], signs: NDArray[Any]) -> Reports:
+        """The inverse of `split`. Raises ValueError for numbers out of range."""
         rows, coordinates, signs = (np.asarray(x).astype(np.int64) for x in (rows, coordinates, signs))
         for name, x, size in (("row", rows, self.rows), ("coordinate", coordinates, self.columns)):
             if x.size and (int(x.min()) < 0 or int(x.max()) >= size):
@@ -170,6 +179,27 @@ class HadamardCountMeanSketch(CountSketch):
         for part in devices_in_slices(values, counts, _SLICE_DEVICES):
             total = self.tally(self.privatize(part, stream), onto=total)
         return total
+
+    @property
+    def total_variation(self) -> float:
+        """1/2 - q, at most: row and coordinate are drawn without looking at the value, and the signs of two values
+        differ at half of the coordinates, or the values collide."""
+        return math.tanh(self.epsilon / 2) / 2  # rounding the threshold only lowers it
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """A transform of every row; estimating a value hashes it once a row."""
+        return reports + self.rows * self.columns * math.log2(self.columns) + values * self.rows
+
+    def log_records(self, reports: Reports) -> list[str]:
+        """Row, coordinate and sign: see privacy/device_log.py."""
+        columns = (part.tolist() for part in self.split(reports))
+        return [f"{row},{coordinate},{sign}" for row, coordinate, sign in zip(*columns, strict=True)]
+
+    def read_records(self, records: Sequence[str]) -> Reports:
+        """The inverse of `log_records`. Raises ValueError for a malformed record or a number out of range."""
+        numbers = [[int(x) for x in fields] for fields in parse(records, _RECORD, "row,coordinate,1 or -1")]
+        rows, coordinates, signs = np.array(numbers, dtype=np.int64).reshape(len(numbers), 3).T
+        return self.join(rows, coordinates, signs)
 
     def _check_reports(self, reports: Reports) -> NDArray[np.uint32]:
         reports = np.asarray(reports)

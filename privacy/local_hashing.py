@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, simulate_by_reports
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, simulate_by_reports
 from privacy.randomized_response import RandomizedResponse, respond
 from privacy.randomness import PIECE, RandomBytes, device_stream
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, scaled_words
@@ -39,7 +39,7 @@ _WORDS = 3  # a report draws a, b and the randomized response, 64 bits each
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalHashing:
+class LocalHashing(Mechanism):
     """Wang, Blocki, Li, Jha 2017, section 4.4 (OLH), over the pairwise independent family of Carter, Wegman 1979,
     section 3 (linear maps modulo a prime).
 
@@ -203,6 +203,15 @@ class LocalHashing:
         One report supports many values at once, so the sums are not independent and have no shorter exact law.
         """
         return simulate_by_reports(self, counts, rng)
+
+    @property
+    def total_variation(self) -> float:
+        """That of the randomized hashes, whatever the seed, which says nothing of the value."""
+        return self.response.total_variation
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Every report supports about d / g values."""
+        return reports * self.domain_size / self.hashes + values
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices."""

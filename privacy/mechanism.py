@@ -1,7 +1,8 @@
-"""What every local-differential-privacy mechanism looks like, both halves.
+"""What every local-differential-privacy mechanism looks like, both halves, and what a mechanism knows about itself.
 
 The device half (`privatize`) and the server half (`tally`, `estimate`) share every parameter, so they live in one
-frozen class: no formula is written twice, and none can drift apart.
+frozen class: no formula is written twice, and none can drift apart. For the same reason the class owns what others
+need to know of it (`Mechanism`).
 
     mechanism = OptimizedUnaryEncoding(epsilon=4.0, domain_size=301)
     reports = mechanism.privatize(values, rng)          # on the devices
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.randomness import RandomBytes, device_stream
+from privacy.log_records import plain_records, plain_reports
+from privacy.randomness import DeviceStream, RandomBytes, device_stream
 
 Reports = NDArray[Any]
 """n reports: an array whose first axis has one entry per report, so that reports can be sliced, joined and permuted
@@ -92,45 +95,166 @@ class Estimate:
     reports: int
 
 
-class Mechanism(Protocol):
-    """A frequency oracle: estimates how many of n devices hold each of `domain_size` values."""
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Texts as `privatize`, `estimate` and `simulate_held` take them.
+
+    `values`: one entry a text on the first axis. `fits` bool[d]: whether the mechanism can take the text; where it
+    cannot, the entry of `values` means nothing and must not be used. `unfit`: how many texts do not fit, by reason;
+    reasons that do not occur are left out.
+    """
+
+    values: NDArray[Any]
+    fits: NDArray[np.bool_]
+    unfit: Mapping[str, int]
+
+
+class Mechanism(ABC):
+    """A frequency oracle (it estimates how many of n devices hold each of its values), and all that is known about it.
+
+    What the accounting, the ranking, secret sharing and the device's log need to know of a mechanism is a property or
+    method here, with a default that holds for every frequency oracle over the numbers 0 .. domain_size - 1. So a new
+    mechanism defines the abstract members, and overrides a default where it knows better; nothing else names it.
+    """
 
     name: ClassVar[str]
-    largest_domain: ClassVar[int]
+    largest_domain: ClassVar[int] = 1 << 64
+    """The largest domain_size."""
+    hashed: ClassVar[bool] = False
+    """Whether values are 64-bit hashes of arbitrary texts, so that the mechanism's size does not follow the domain's"""
+    smallest_contribution: ClassVar[int] = 0
+    """The least that one report adds to one count of the tally."""
+    largest_contribution: ClassVar[int] = 1
+    """The most that one report adds to one count of the tally."""
+
+    if TYPE_CHECKING:  # dataclass fields: at run time, a property of that name would be taken for their default value
+
+        @property
+        def epsilon(self) -> float:
+            """Local privacy budget of ONE report (pure LDP); infinite if a report alone is not private."""
+
+        @property
+        def domain_size(self) -> int:
+            """How many values there are: 0 .. domain_size - 1."""
 
     @property
-    def epsilon(self) -> float:
-        """Local privacy budget of ONE report (pure LDP)."""
-
-    @property
-    def domain_size(self) -> int:
-        """How many values there are: 0 .. domain_size - 1."""
-
-    @property
+    @abstractmethod
     def report_bits(self) -> int:
         """Upload cost of one report, in bits."""
 
     @property
+    @abstractmethod
     def parameters(self) -> Parameters:
         """Everything that must agree between device and server."""
 
-    def privatize(self, values: NDArray[np.int64], rng: RandomBytes) -> Reports:
-        """Device half: int64[n] values -> n reports."""
+    @abstractmethod
+    def privatize(self, values: NDArray[Any], rng: RandomBytes) -> Reports:
+        """Device half: n values, int64[n] or as `encode` gives them -> n reports."""
 
+    @abstractmethod
     def tally(self, reports: Reports) -> Tally:
         """Server half: additive, tally(a joined with b) == tally(a) + tally(b)."""
 
-    def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
+    @abstractmethod
+    def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
         """Unbiased counts, of all values or of the `values` asked for."""
 
-    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
-        """A draw from exactly the law of tally(privatize(...)) for devices with these true counts.
-
-        Without making reports where the law allows it, else report by report in bounded memory.
-        """
-
+    @abstractmethod
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of one count, in devices, when `count` of the `reports` devices hold the value."""
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """The texts as values of this mechanism: here text i of a list that devices and server share is the value i,
+        int64[d], and all fit."""
+        return Encoded(np.arange(len(texts), dtype=np.int64), np.ones(len(texts), dtype=np.bool_), {})
+
+    def no_reports(self) -> Reports:
+        """Zero reports: their dtype and shape are those of this mechanism's reports."""
+        return self.privatize(self.encode([]).values, DeviceStream(bytes(32), simulated=True))
+
+    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """A draw from exactly the law of tally(privatize(...)) for devices with these true counts, int64[d].
+
+        Without making reports where the law allows it, else (here) report by report in bounded memory.
+        """
+        return simulate_by_reports(self, counts, rng)
+
+    def simulate_held(self, values: NDArray[Any], counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """A draw of the tally of counts[i] reports of the encoded value values[i], int64[d] counts, exact in law.
+
+        Raises ValueError for values that are none of this mechanism's, and for counts of another shape or below 0.
+        """
+        return self.simulate_tally(counts_by_value(values, counts, self.domain_size), rng)
+
+    # For secret sharing
+
+    def contributions(self, reports: Reports) -> NDArray[np.int64]:
+        """What each report adds to the tally, int64[n, tally_cells], within smallest_ .. largest_contribution.
+
+        Here the tallies of the reports one by one. For reports that `tally` takes: privacy.secret_sharing.contributions
+        checks them and the result. Memory: 8 n tally_cells bytes.
+        """
+        rows = [self.tally(reports[i : i + 1]).sums.ravel() for i in range(len(reports))]
+        return np.array(rows, dtype=np.int64).reshape(len(reports), self.tally_cells)
+
+    # For the accounting of shuffled reports
+
+    @property
+    def total_variation(self) -> float | None:
+        """Total variation distance of the reports of two values, at most (to within the rounding of one float). None:
+        nothing is known but epsilon. Too small a number would claim privacy that is not there."""
+        return None
+
+    @property
+    def log_q_silent(self) -> float | None:
+        """privacy.shuffling.VariationRatio.log_q_silent: what two values' reports share is at most e^this times as
+        likely as from any other value. None: epsilon, which always holds."""
+        return None
+
+    # For the ranking
+
+    @classmethod
+    def for_domain(cls, epsilon: float, domain_size: int) -> Self:
+        """The mechanism of usual size for so many values. TypeError if it takes more than these two to make one."""
+        make: Callable[..., Self] = cls
+        return make(epsilon=epsilon, domain_size=domain_size)
+
+    @property
+    def tally_cells(self) -> int:
+        """How many counts the tally has, 8 bytes each."""
+        return int(self.domain_size)
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Elementary steps (a counter increased, a byte or cell added) to tally the reports and estimate so many
+        values once; good to a small factor. Here those of a histogram."""
+        return float(reports + values)
+
+    def predicted_error(self, reports: int, values: int) -> float:
+        """Standard error, in devices, of the count of a value that nearly nobody holds, the `reports` devices being
+        spread evenly over `values` values."""
+        return self.standard_error(reports)
+
+    # For the device's log (privacy/device_log.py)
+
+    @property
+    def log_name(self) -> str:
+        """What the log calls the algorithm."""
+        return self.name
+
+    @property
+    def log_parameters(self) -> dict[str, int | float]:
+        """What the log tells of the parameters: here all that are numbers."""
+        return {key: value for key, value in self.parameters.items() if not isinstance(value, str)}
+
+    def log_records(self, reports: Reports) -> list[str]:
+        """One text a report. Raises ValueError for reports of another mechanism, where it can tell."""
+        return plain_records(reports)
+
+    def read_records(self, records: Sequence[str]) -> Reports:
+        """The inverse of `log_records`, to the last bit. Raises ValueError for a malformed record."""
+        reports = plain_reports(records, self.no_reports())
+        self.tally(reports)  # refuses what is no report of this mechanism
+        return reports
 
 
 def check_counts(counts: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
@@ -145,6 +269,34 @@ def check_counts(counts: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
     return counts.astype(np.int64, copy=False)
 
 
+def counts_by_value(
+    values: NDArray[np.int64], counts: NDArray[np.int64], domain_size: int, *, null: bool = False
+) -> NDArray[np.int64]:
+    """counts[i] devices of the value values[i], as devices per value, int64[domain_size]. Values may repeat.
+
+    With `null`, -1 stands for 'no match' and has the last entry of int64[domain_size + 1]. Raises ValueError for values
+    outside the domain, and what `check_counts` raises.
+    """
+    values, lowest = np.asarray(values), -1 if null else 0
+    counts = check_counts(counts, len(values))
+    low, high = (int(values.min()), int(values.max())) if values.size else (lowest, lowest)
+    if low < lowest or high >= domain_size:
+        raise ValueError(
+            f"values are encoded as {low} to {high}; expected {lowest} to {domain_size - 1}, or fits=False where the "
+            "mechanism takes none"
+        )
+    by_value = np.zeros(domain_size + null, dtype=np.int64)
+    np.add.at(by_value, np.where(values == -1, domain_size, values), counts)
+    return by_value
+
+
+def one_hot(reports: NDArray[Any], cells: int) -> NDArray[np.int64]:
+    """int64[n, cells]: a 1 in the cell that each report names. Reports are whole numbers [n], 0 .. cells - 1."""
+    rows = np.zeros((len(reports), cells), dtype=np.int64)
+    rows[np.arange(len(reports)), reports] = 1
+    return rows
+
+
 def simulate_by_reports(
     mechanism: Mechanism, counts: NDArray[np.int64], rng: np.random.Generator, *, chunk: int = 1 << 14
 ) -> Tally:
@@ -156,7 +308,7 @@ def simulate_by_reports(
     stream = device_stream(rng)
     ends = np.cumsum(counts)
     devices = int(ends[-1])
-    total = mechanism.tally(mechanism.privatize(np.zeros(0, dtype=np.int64), stream))
+    total = mechanism.tally(mechanism.no_reports())
     for start in range(0, devices, chunk):
         members = np.arange(start, min(start + chunk, devices))
         values = np.searchsorted(ends, members, side="right")

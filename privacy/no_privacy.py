@@ -9,14 +9,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts, one_hot
 from privacy.randomness import RandomBytes
 from privacy.thresholds import check_domain, check_values
 from privacy.unbiased import check_tally
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoPrivacy:
+class NoPrivacy(Mechanism):
     """Privacy off, as a class rather than an `if`. Epsilon is infinite, estimates are exact, standard errors are 0.
 
     Reports: int64[n], the values. Wire size: ceil(log2 d) bits. Variance of a count: 0 devices squared.
@@ -63,6 +63,15 @@ class NoPrivacy:
         """The counts themselves."""
         counts = check_counts(counts, self.domain_size).copy()
         return Tally(counts, int(counts.sum()), self.parameters)
+
+    def contributions(self, reports: Reports) -> NDArray[np.int64]:
+        """One-hot vectors of the values, int64[n, domain_size]."""
+        return one_hot(reports, int(self.domain_size))
+
+    @property
+    def total_variation(self) -> float:
+        """1: no report can be made by two values."""
+        return 1.0
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Zero."""

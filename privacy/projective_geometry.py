@@ -30,7 +30,7 @@ from privacy.finite_geometry import (
     reports_on_hyperplanes,
 )
 from privacy.hadamard_response import SLICE, point_histogram, simulate_points
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.mixture import mean_variance, mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
@@ -41,7 +41,7 @@ _VARIANCE_GIVEN = 1.02  # how much variance is given away for a smaller geometry
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectiveGeometryResponse:
+class ProjectiveGeometryResponse(Mechanism):
     """Feldman, Nelson, Nguyen, Talwar 2022 (ICML), section 3: there are K = (q^t - 1) / (q - 1) points; a hyperplane
     holds s = (q^(t-1) - 1) / (q - 1) of them and shares u = (q^(t-2) - 1) / (q - 1) with any other. The points of the
     value's hyperplane are reported with e^eps times the probability of the others. As a mixture: with probability
@@ -166,6 +166,21 @@ class ProjectiveGeometryResponse:
 
         sums = simulate_points(counts, self.threshold / WORD, own_points, self.hyperplane_size, self.points, rng)
         return Tally(sums, int(counts.sum()), self.parameters)
+
+    @property
+    def total_variation(self) -> float:
+        """A word below the threshold draws from the hyperplane, any other one from all points, as for every value."""
+        return self.threshold / WORD
+
+    @property
+    def tally_cells(self) -> int:
+        """A count for each point."""
+        return self.points
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """q additions a coordinate and value of the domain, whatever the number of values asked for."""
+        q, t = self.shape
+        return float(reports + self.points + self.domain_size * q * (t - 2) + values)
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices."""

@@ -16,13 +16,22 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import (
+    Estimate,
+    Mechanism,
+    Parameters,
+    Reports,
+    Tally,
+    check_counts,
+    counts_by_value,
+    one_hot,
+)
 from privacy.randomness import PIECE, RandomBytes, device_stream
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
@@ -32,7 +41,7 @@ NULL = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomizedResponse:
+class RandomizedResponse(Mechanism):
     """Generalized randomized response, Kairouz, Bonawitz, Ramage 2016, section 3 (k-RR).
 
     With K symbols: p = e^eps / (e^eps + K - 1), q = 1 / (e^eps + K - 1). K is d, or d + 1 with `null`: 'no match' is
@@ -179,6 +188,29 @@ class RandomizedResponse:
         kept = rng.binomial(counts, self.threshold / WORD)
         uniform = rng.multinomial(int(counts.sum() - kept.sum()), np.full(self.symbols, 1 / self.symbols))
         return Tally((kept + uniform).astype(np.int64), int(counts.sum()), self.parameters)
+
+    def simulate_held(self, values: NDArray[Any], counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """As of every mechanism, with -1 for 'no match' if `null`."""
+        return self.simulate_tally(counts_by_value(values, counts, self.domain_size, null=self.null), rng)
+
+    def contributions(self, reports: Reports) -> NDArray[np.int64]:
+        """One-hot vectors of the reported symbols, int64[n, K]."""
+        return one_hot(reports, self.symbols)
+
+    @property
+    def total_variation(self) -> float:
+        """A word below the threshold reports the own symbol, any other one from a law that all values share."""
+        return self.threshold / WORD
+
+    @property
+    def log_q_silent(self) -> float:
+        """0: a report that is neither of two values is at least as likely from any other value."""
+        return 0.0
+
+    @property
+    def tally_cells(self) -> int:
+        """A count for each symbol."""
+        return self.symbols
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices."""

@@ -74,21 +74,19 @@ class Batch:
         *,
         minimum_reports: int,
         batch_id: bytes,
-        lowest: int = 0,
-        highest: int = 1,
+        lowest: int | None = None,
+        highest: int | None = None,
         largest_noise: int = 0,
     ) -> Batch:
-        """The batch of a mechanism's reports, whose contributions lie in lowest .. highest (0 .. 1 for histograms)."""
-        empty = mechanism.tally(
-            mechanism.privatize(np.zeros(0, dtype=np.int64), DeviceStream(bytes(32), simulated=True))
-        )
+        """The batch of a mechanism's reports. Contributions lie in lowest .. highest, which are the mechanism's own
+        (`smallest_contribution`, `largest_contribution`) unless given."""
         return cls(
             batch_id=batch_id,
             parameters=mechanism.parameters,
-            shape=empty.sums.shape,
+            shape=mechanism.tally(mechanism.no_reports()).sums.shape,
             minimum_reports=minimum_reports,
-            lowest=lowest,
-            highest=highest,
+            lowest=mechanism.smallest_contribution if lowest is None else lowest,
+            highest=mechanism.largest_contribution if highest is None else highest,
             largest_noise=largest_noise,
         )
 

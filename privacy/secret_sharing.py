@@ -28,8 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.mechanism import Mechanism, Reports, Tally
-from privacy.no_privacy import NoPrivacy
-from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import RandomBytes, random_words
 from privacy.secret_shares import (
     CHECKS,
@@ -42,7 +40,6 @@ from privacy.secret_shares import (
     header,
     make_share,
 )
-from privacy.unary_encoding import OptimizedUnaryEncoding, SymmetricUnaryEncoding
 
 __all__ = [
     "Aggregator",
@@ -63,20 +60,12 @@ _CHUNK_WORDS = 1 << 20  # 8 MiB a share; bounds the memory of `secure_tally`
 def contributions(mechanism: Mechanism, reports: Reports) -> NDArray[np.int64]:
     """What each report adds to the tally, int64[n, width]. Memory: 8 n width bytes.
 
-    Bits for unary encodings, one-hot vectors for randomized response, else the tallies of the reports one by one.
-    Raises what `mechanism.tally` raises for malformed reports, and ValueError if the rows do not add up to its tally.
+    The mechanism's own `contributions`, checked. Raises what `mechanism.tally` raises for malformed reports, and
+    ValueError if the rows have another shape or do not add up to its tally.
     """
     tally = mechanism.tally(reports)
-    width = tally.sums.size
-    if isinstance(mechanism, OptimizedUnaryEncoding | SymmetricUnaryEncoding):
-        rows = np.unpackbits(reports, axis=1, count=width, bitorder="little").astype(np.int64)
-    elif isinstance(mechanism, RandomizedResponse | NoPrivacy):
-        rows = np.zeros((len(reports), width), dtype=np.int64)
-        rows[np.arange(len(reports)), reports] = 1
-    else:
-        one_by_one = [mechanism.tally(reports[i : i + 1]).sums.ravel() for i in range(len(reports))]
-        rows = np.array(one_by_one, dtype=np.int64).reshape(len(reports), width)
-    if np.any(rows.sum(axis=0) != tally.sums.ravel()):
+    rows = mechanism.contributions(reports)
+    if rows.shape != (len(reports), tally.sums.size) or np.any(rows.sum(axis=0) != tally.sums.ravel()):
         raise ValueError(f"contributions of {mechanism.name} do not add up to its tally; its tally is not additive")
     return rows
 

@@ -18,17 +18,16 @@ model', CRYPTO 2019 (what all devices' reports have in common).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import betainc
 
 from privacy.binomial import MARGIN, Floats, binomial_pmf, binomial_window, binomials_on_grid
-from privacy.thresholds import WORD, check_epsilon
+from privacy.thresholds import check_epsilon
 
 LARGEST_REPORTS = 10**9
 """More reports than this are counted as this many, which is still an upper bound and bounds the memory."""
@@ -37,8 +36,8 @@ _GRID = 500.0  # the inverse of the grid's step for silent clones; larger: finer
 
 
 class LocalRandomizer(Protocol):
-    """Whatever has a local epsilon. A `variation_ratio` attribute or method, if there is one, takes precedence over the
-    formulas of this module."""
+    """Whatever has a local epsilon. What it knows beyond that (`Mechanism.total_variation` and `log_q_silent`) is used,
+    and a `variation_ratio` attribute or method, if there is one, takes precedence over both."""
 
     @property
     def epsilon(self) -> float:
@@ -115,28 +114,9 @@ class VariationRatio:
         return self.silent * math.exp(-(self.log_q if self.log_q_silent is None else self.log_q_silent))
 
 
-# Total variation distance of the reports of two values, at most.
-_TOTAL_VARIATION: dict[str, Callable[[Any], float]] = {
-    # Unary encodings: two values differ in two bits, and (1, 0) against (0, 1) is all that tells them apart. The
-    # distance is p - q, and rounding the thresholds only lowers it.
-    "optimized_unary_encoding": lambda mechanism: math.tanh(mechanism.epsilon / 2) / 2,
-    "symmetric_unary_encoding": lambda mechanism: math.tanh(mechanism.epsilon / 4),
-    # Sketches: row and column are drawn without looking at the value, and a collision of hashes lowers the distance.
-    "count_mean_sketch": lambda mechanism: math.tanh(mechanism.epsilon / 4),
-    "hadamard_count_mean_sketch": lambda mechanism: math.tanh(mechanism.epsilon / 2) / 2,
-    # Mixtures: a word below the integer threshold draws from the value's own set, any other from a law that all values
-    # share. So two values differ in at most the threshold's share of the words.
-    "randomized_response": lambda mechanism: mechanism.threshold / WORD,
-    "subset_selection": lambda mechanism: mechanism.threshold / WORD,
-    "hadamard_response": lambda mechanism: mechanism.threshold / WORD,
-    "projective_geometry_response": lambda mechanism: mechanism.threshold / WORD,
-    # The same over the hashes, whatever the seed.
-    "local_hashing": lambda mechanism: mechanism.response.threshold / WORD,
-}
-
-
 def parameters_of(mechanism: LocalRandomizer) -> VariationRatio:
-    """The mechanism's own parameters where they are known, else those of any pure LDP randomizer.
+    """What the mechanism says of itself (see LocalRandomizer), and where it says nothing, what holds for any pure LDP
+    randomizer.
 
     Pure LDP alone gives p = q = e^epsilon and beta = (p - 1) / (p + 1), so that alpha = r = 1 / (p + 1) (Feldman et al.
     2023). Raises ValueError for an epsilon outside (0, 12], infinite ones included.
@@ -149,14 +129,12 @@ def parameters_of(mechanism: LocalRandomizer) -> VariationRatio:
         if not isinstance(result, VariationRatio):
             raise TypeError(f"variation_ratio gave a {type(result).__name__}; expected a VariationRatio")
         return result
-    beta = math.tanh(epsilon / 2)
-    formula = _TOTAL_VARIATION.get(getattr(mechanism, "name", ""))
-    if formula is not None:
-        beta = min(beta, formula(mechanism))
+    beta, distance = math.tanh(epsilon / 2), getattr(mechanism, "total_variation", None)
+    if distance is not None:
+        beta = min(beta, distance)
     beta = math.nextafter(beta, math.inf)  # the formulas hold for real numbers
-    # Randomized response: a report that is neither x nor x' is at least as likely from any other device.
-    shared = 0.0 if getattr(mechanism, "name", "") == "randomized_response" else None
-    return VariationRatio(epsilon=epsilon, beta=beta, log_q=epsilon, log_q_silent=shared)
+    silent = getattr(mechanism, "log_q_silent", None)
+    return VariationRatio(epsilon=epsilon, beta=beta, log_q=epsilon, log_q_silent=silent)
 
 
 class ShuffledPair:

@@ -19,16 +19,16 @@ of Alon, Matias and Szegedy 1996, with the noise taken out), so no list of the o
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.hashing import check_hash_seed, check_hashes, hash_family
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.hashing import check_hash_seed, check_hashes, hash_family, hash_strings
+from privacy.mechanism import Encoded, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.thresholds import WORD, check_epsilon
 from privacy.unbiased import check_resolution, check_tally
 
@@ -122,7 +122,7 @@ class CollisionModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountSketch(ABC):
+class CountSketch(Mechanism):
     """Both sketches, but for their reports and their noise."""
 
     epsilon: float
@@ -133,8 +133,11 @@ class CountSketch(ABC):
     name: ClassVar[str]
     power_of_two: ClassVar[bool]
     """Whether the columns have to be one."""
+    usual_shape: ClassVar[tuple[int, int]]
+    """(rows, columns) as Apple's Differential Privacy Team 2017 uses it."""
     domain_size: ClassVar[int] = 1 << 64
     largest_domain: ClassVar[int] = 1 << 64
+    hashed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -201,6 +204,41 @@ class CountSketch(ABC):
         different values, which is the least that collisions can do.
         """
         return self.collisions.standard_error(reports, count, second_moment)
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Their hashes, uint64[d] (`hash_strings`, which says what it raises). All texts fit."""
+        return Encoded(hash_strings(texts), np.ones(len(texts), dtype=np.bool_), {})
+
+    @abstractmethod
+    def simulate_tally(
+        self, counts: NDArray[np.int64], rng: np.random.Generator, values: NDArray[Any] | None = None
+    ) -> Tally:
+        """A draw of the tally of counts[i] devices that hold the hash values[i]. ValueError without values."""
+
+    def simulate_held(self, values: NDArray[Any], counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
+        """`simulate_tally` of these hashes, uint64[d]."""
+        return self.simulate_tally(counts, rng, values)
+
+    @classmethod
+    def for_domain(cls, epsilon: float, domain_size: int) -> Self:
+        """The sketch of `usual_shape` and hash_seed 0, whatever the domain."""
+        rows, columns = cls.usual_shape
+        make: Callable[..., Self] = cls
+        return make(epsilon=epsilon, rows=rows, columns=columns, hash_seed=0)
+
+    @property
+    def tally_cells(self) -> int:
+        """A count for each row and column."""
+        return int(self.rows * self.columns)
+
+    def predicted_error(self, reports: int, values: int) -> float:
+        """As of every mechanism, collisions with the values that the others hold included."""
+        return self.standard_error(reports, second_moment=max(reports, reports * reports / values))
+
+    @property
+    def log_parameters(self) -> dict[str, int | float]:
+        """As in logs seen in public: k are the rows, m the columns."""
+        return {"epsilon": self.epsilon, "k": int(self.rows), "m": int(self.columns)}
 
     @property
     def _family(self) -> NDArray[np.uint64]:

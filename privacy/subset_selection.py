@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, simulate_by_reports
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, simulate_by_reports
 from privacy.mixture import mean_variance, mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
@@ -36,7 +36,7 @@ _BIT_INDEX = np.array(sorted(range(64), key=lambda i: int(_DE_BRUIJN) << i & (1 
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubsetSelection:
+class SubsetSelection(Mechanism):
     """Ye and Barg 2018, section III (also Wang et al. 2016, 'k-subset mechanism'): a uniform k-subset that holds the
     true value with probability p = k e^eps / (k e^eps + d - k), and any other with
     q = p (k - 1) / (d - 1) + (1 - p) k / (d - 1).
@@ -159,6 +159,15 @@ class SubsetSelection:
         no shorter way with the joint law is known.
         """
         return simulate_by_reports(self, counts, rng)
+
+    @property
+    def total_variation(self) -> float:
+        """A word below the threshold draws a set with the own value, any other one from a law that all values share."""
+        return self.threshold / WORD
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Every report supports k values."""
+        return float(reports * self.subset_size + values)
 
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices."""

@@ -10,7 +10,8 @@ every epsilon. A report has one bit per value.
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
+import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -20,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.kernels import OwnBit, count_bits, noisy_one_hot
-from privacy.mechanism import Estimate, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes, device_stream
 from privacy.thresholds import WORD, ceil_threshold, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
 
 
 @dataclass(frozen=True, kw_only=True)
-class _UnaryEncoding(ABC):
+class _UnaryEncoding(Mechanism):
     """What both unary encodings share: everything but the two probabilities."""
 
     epsilon: float
@@ -110,6 +111,15 @@ class _UnaryEncoding(ABC):
         sums = rng.binomial(counts, self.p) + rng.binomial(n - counts, self.q)
         return Tally(sums.astype(np.int64), n, self.parameters)
 
+    def contributions(self, reports: Reports) -> NDArray[np.int64]:
+        """The bits of the reports, int64[n, domain_size]."""
+        bits = np.unpackbits(reports, axis=1, count=int(self.domain_size), bitorder="little")
+        return bits.astype(np.int64)
+
+    def server_operations(self, reports: int, values: int) -> float:
+        """Bits are counted a byte at a time."""
+        return reports * self.domain_size / 8 + values
+
     def standard_error(self, reports: int, count: float = 0.0) -> float:
         """Standard error of a count, in devices."""
         return two_level_stderr(reports, count, self.p, self.q)
@@ -139,6 +149,11 @@ class OptimizedUnaryEncoding(_UnaryEncoding):
         """
         return WORD // 2, ceil_threshold(Fraction(1) / (exp_below(self.epsilon) + 1))
 
+    @property
+    def total_variation(self) -> float:
+        """Two values differ in two bits, and (1, 0) against (0, 1) is all that tells them apart: p - q, at most."""
+        return math.tanh(self.epsilon / 2) / 2  # rounding the threshold only lowers it
+
 
 @dataclass(frozen=True, kw_only=True)
 class SymmetricUnaryEncoding(_UnaryEncoding):
@@ -164,3 +179,8 @@ class SymmetricUnaryEncoding(_UnaryEncoding):
         """
         t_q = ceil_threshold(Fraction(1) / (exp_below(self.epsilon / 2) + 1))
         return WORD - t_q, t_q
+
+    @property
+    def total_variation(self) -> float:
+        """p - q, at most, as of OptimizedUnaryEncoding; rounding the threshold only lowers it."""
+        return math.tanh(self.epsilon / 4)

@@ -102,7 +102,7 @@ def bit_is_set(sketch: CountMeanSketch, reports: Reports, index: int) -> np.ndar
 
 
 def sign_agrees(sketch: HadamardCountMeanSketch, reports: Reports, index: int) -> np.ndarray:
-    rows, coordinates, signs = sketch.decode(reports)
+    rows, coordinates, signs = sketch.split(reports)
     return np.bitwise_count(columns_of(sketch, index)[rows] & coordinates) % 2 == (signs < 0)
 
 

@@ -236,7 +236,7 @@ def test_chunks_of_devices_draw_the_same_coins(monkeypatch):
 def test_distributed_unary_through_two_aggregators():
     mechanism = distributed(domain_size=20)
     reports = mechanism.privatize(np.arange(600) % 20, stream())
-    batch = Batch.of(mechanism, minimum_reports=500, batch_id=bytes(16), highest=2)
+    batch = Batch.of(mechanism, minimum_reports=500, batch_id=bytes(16))
     tally = secure_tally(batch, mechanism, [reports[:100], reports[100:]], stream(1))
     estimate = mechanism.estimate(tally)
     assert tally.sums.tolist() == mechanism.tally(reports).sums.tolist()

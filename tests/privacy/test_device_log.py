@@ -52,7 +52,7 @@ def test_the_log_has_the_documented_shape():
     row, bits = record.split(",")
     assert int(row) < 65536
     assert len(bits) == 256
-    reports = HCMS.encode(np.array([686]), np.array([28635]), np.array([-1]))
+    reports = HCMS.join(np.array([686]), np.array([28635]), np.array([-1]))
     text = write_log([segment_of(HCMS, reports, key="domains")])
     assert json.loads(text) == {
         "version": 21,
@@ -65,7 +65,7 @@ def test_the_log_has_the_documented_shape():
             }
         ],
     }
-    assert HCMS.decode(reports_of(read_log(text)[0], HCMS))[1].tolist() == [28635]
+    assert HCMS.split(reports_of(read_log(text)[0], HCMS))[1].tolist() == [28635]
 
 
 def test_the_first_column_is_the_highest_bit_of_the_first_digit():

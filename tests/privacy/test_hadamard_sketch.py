@@ -50,7 +50,7 @@ def test_the_threshold_keeps_epsilon_exactly_and_wastes_nothing(epsilon):
 def test_every_bit_of_a_report_follows_from_its_word(rows, columns):
     mechanism = sketch(rows=rows, columns=columns, epsilon=0.3)
     values = np.arange(700) % 101
-    got = np.stack(mechanism.decode(mechanism.privatize(values, stream())), axis=1).tolist()
+    got = np.stack(mechanism.split(mechanism.privatize(values, stream())), axis=1).tolist()
     words = np.frombuffer(stream().bytes(8 * 700), dtype="<u8").tolist()
     assert got == [list(by_hand(mechanism, int(v), w, None)) for v, w in zip(values, words, strict=True)]
 
@@ -77,14 +77,14 @@ def test_all_64_bits_of_the_comparison_decide():
     decides = dict(zip(ties, rest.tolist(), strict=True))
     values = np.arange(n)
     expected = [list(by_hand(mechanism, i, word, decides.get(i))) for i, word in enumerate(words)]
-    got = np.stack(mechanism.decode(mechanism.privatize(values, ScriptedStream(words))), axis=1).tolist()
+    got = np.stack(mechanism.split(mechanism.privatize(values, ScriptedStream(words))), axis=1).tolist()
     assert got == expected
     flips = [rest < low for rest in decides.values()]
     assert 10 < sum(flips) < len(flips) - 10  # both outcomes were seen
     # The same in two calls: the companion, too, is consumed in report order.
     halves = ScriptedStream(words)
     parts = [mechanism.privatize(part, halves) for part in (values[:151], values[151:])]
-    assert np.stack(mechanism.decode(np.concatenate(parts)), axis=1).tolist() == expected
+    assert np.stack(mechanism.split(np.concatenate(parts)), axis=1).tolist() == expected
 
 
 def test_the_law_of_row_and_coordinate_costs_no_privacy(monkeypatch):
@@ -113,18 +113,18 @@ def test_reports_decode_and_encode(rows, columns, bits):
     reports = mechanism.privatize(np.arange(3000), stream())
     assert reports.dtype == np.uint32
     assert mechanism.report_bits == bits
-    r, coordinates, signs = mechanism.decode(reports)
+    r, coordinates, signs = mechanism.split(reports)
     assert set(signs.tolist()) == {1, -1}
     assert r.min() >= 0
     assert r.max() < rows
     assert coordinates.max() < columns
-    assert (mechanism.encode(r, coordinates, signs) == reports).all()
+    assert (mechanism.join(r, coordinates, signs) == reports).all()
 
 
 @pytest.mark.parametrize("part", ["rows", "coordinates"])
 def test_rows_and_coordinates_are_even(part):
     mechanism, n = sketch(rows=48, columns=64), 60_000
-    r, coordinates, _ = mechanism.decode(mechanism.privatize(np.zeros(n, dtype=np.int64), stream()))
+    r, coordinates, _ = mechanism.split(mechanism.privatize(np.zeros(n, dtype=np.int64), stream()))
     seen, cells = (r, 48) if part == "rows" else (coordinates, 64)
     assert (np.abs(np.bincount(seen, minlength=cells) - n / cells) < 5 * math.sqrt(n / cells)).all()
 
@@ -139,7 +139,7 @@ def test_reports_of_another_mechanism_are_refused():
         mechanism.tally(np.array([2048], dtype=np.uint32))
     for row, coordinate, sign, message in ((16, 0, 1, "row"), (0, 64, 1, "coordinate"), (0, 0, 0, "sign")):
         with pytest.raises(ValueError, match=f"a {message} is"):
-            mechanism.encode(np.array([row]), np.array([coordinate]), np.array([sign]))
+            mechanism.join(np.array([row]), np.array([coordinate]), np.array([sign]))
 
 
 # The server
@@ -150,7 +150,7 @@ def test_tallies_add_up_signs_however_they_are_added(rows, columns, n):
     """The second and third shape are large enough for reports to be sorted first; the last row is partly filled."""
     mechanism = sketch(rows=rows, columns=columns)
     reports = mechanism.privatize(np.arange(n), stream())
-    r, coordinates, signs = mechanism.decode(reports)
+    r, coordinates, signs = mechanism.split(reports)
     dense = np.zeros((rows, columns), dtype=np.int64)
     np.add.at(dense, (r, coordinates), signs)
     whole = mechanism.tally(reports)
@@ -207,7 +207,7 @@ def test_estimates_follow_the_published_formula():
     reports = mechanism.privatize(values, stream())
     c = (math.exp(4) + 1) / (math.exp(4) - 1)
     matrix = np.zeros((k, m))
-    rows, coordinates, signs = mechanism.decode(reports)
+    rows, coordinates, signs = mechanism.split(reports)
     np.add.at(matrix, (rows, coordinates), k * c * signs)
     matrix = matrix @ hadamard(m)
     expected = [

@@ -52,8 +52,7 @@ def stream(chunk: int = 0) -> DeviceStream:
 
 
 def batch_of(mechanism: Mechanism, **fields) -> Batch:
-    highest = 2 if isinstance(mechanism, DistributedUnaryEncoding) else 1
-    return Batch.of(mechanism, **{"minimum_reports": 2, "batch_id": BATCH_ID, "highest": highest, **fields})
+    return Batch.of(mechanism, **{"minimum_reports": 2, "batch_id": BATCH_ID, **fields})
 
 
 def reports_of(mechanism: Mechanism, n: int):
