@@ -60,7 +60,8 @@ class Job:
     speed knob. `trust` says who adds the noise; `delta` is that of every central guarantee; `caps` what a device may
     spend; `ledger` the file that all runs over these devices debit (None: a ledger of this run alone, in memory);
     `first_day` the day on which round 0 is debited, each further round a day later. Raises ValueError for values out of
-    range, and for a plan that takes more of a device than its caps.
+    range, for a mechanism or a trust model with another epsilon than `epsilon`, and for a plan that takes more of a
+    device than its caps.
     """
 
     name: str
@@ -108,11 +109,15 @@ class Job:
                 raise ValueError(f"arms has {arm!r}; expected some of {', '.join(ARMS)}")
         check_delta(self.delta)
         mechanism = self.rules.mechanism(self.candidates + 1)
-        if isinstance(self.local(self.candidates + 1), NoPrivacy):
+        local = self.local(self.candidates + 1)
+        if isinstance(local, NoPrivacy):
             raise ValueError(
                 "mechanism is no_privacy, whose tally would be the devices' true answers; for a run to compare with, "
                 "use arms=[no_privacy]"
             )
+        # Under central trust models too, where it is not in force: the statement compares with it.
+        check_epsilon_agrees("mechanism", local.epsilon, self.epsilon)
+        check_epsilon_agrees("trust", self.trust.cost(mechanism), self.epsilon)
         # Cohorts are disjoint (device_poll/cohorts.py): one report a device, all in one day at worst.
         self.caps.budget.check_plan(micro_epsilon(self.trust.cost(mechanism)), reports_per_day=1, reports=1)
 
@@ -142,6 +147,18 @@ def arm_rules(rules: Rules, arm: str) -> Rules:
     if arm == "no_privacy":
         return replace(rules, mechanism=lambda values: NoPrivacy(domain_size=values), trust=LocalTrust())
     return replace(rules, selector=RandomSelector())
+
+
+def check_epsilon_agrees(part: str, epsilon: float, of_the_run: float) -> None:
+    """Raise ValueError if a `part` of the configuration has another epsilon than the run, whose results speak of one.
+
+    conf/ derives every part's epsilon from the run's, so they differ only where somebody set a part's by itself.
+    """
+    if epsilon != of_the_run:
+        raise ValueError(
+            f"{part}.epsilon is {epsilon:g}, but a report costs epsilon={of_the_run:g}; expected the same: "
+            "set epsilon only"
+        )
 
 
 def _at_least(name: str, value: int, least: int) -> None:

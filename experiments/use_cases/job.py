@@ -22,7 +22,7 @@ from aggregate.histogram import ReleaseRule
 from device_poll.events.activity import Activity
 from device_poll.events.fragments import PromptFragments
 from device_poll.events.vocabulary import EVERYWHERE, Frequencies
-from experiments.job import Caps
+from experiments.job import Caps, check_epsilon_agrees
 from privacy.budget import micro_epsilon
 from privacy.fragment_puzzle import SequenceFragmentPuzzle
 from privacy.no_privacy import NoPrivacy
@@ -224,11 +224,7 @@ class UseCaseJob:
         mechanism = self.mechanism(2)
         if isinstance(mechanism, NoPrivacy):
             raise ValueError("frequency_oracle is no_privacy, whose tally would be the devices' true values")
-        if mechanism.epsilon != self.epsilon:
-            raise ValueError(
-                f"frequency_oracle.epsilon is {mechanism.epsilon:g}, but a report costs epsilon={self.epsilon:g}; "
-                "set epsilon only"
-            )
+        check_epsilon_agrees("frequency_oracle", mechanism.epsilon, self.epsilon)
         puzzle, fragments = isinstance(mechanism, SequenceFragmentPuzzle), isinstance(self.vocabulary, PromptFragments)
         if puzzle != (self.search is not None):
             raise ValueError(

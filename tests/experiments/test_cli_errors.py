@@ -147,6 +147,17 @@ def test_the_main_run_cannot_be_without_privacy(fails):
     assert "arms=[no_privacy]" in fails("~mechanism.epsilon", "mechanism._target_=privacy.no_privacy.NoPrivacy")
 
 
+@pytest.mark.parametrize("trust", ["local", "shuffled", "secure_aggregation", "central"])
+def test_a_mechanism_with_an_epsilon_of_its_own(fails, trust):
+    error = fails("mechanism.epsilon=2", f"trust={trust}")
+    assert "mechanism.epsilon is 2, but a report costs epsilon=4; expected the same: set epsilon only" in error
+
+
+@pytest.mark.parametrize("trust", ["secure_aggregation", "central"])
+def test_a_trust_model_with_an_epsilon_of_its_own(fails, trust):
+    assert "trust.epsilon is 2, but a report costs epsilon=4" in fails("trust.epsilon=2", f"trust={trust}")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="drops root's rights to test; others are tested by the next one")
 def test_no_write_permission_as_root(tmp_path):
     locked = tmp_path / "locked"
