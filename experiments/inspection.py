@@ -28,7 +28,7 @@ from experiments.store import StoreError
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
 from synth.filters import words
-from synth.languages import likely_language
+from synth.languages import in_another_language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def inspect_folder(folder: Path, encoder: Encoder, grid: AttributeGrid, sample: 
     ranges = [grid.words(example.attributes) for example in corpus]
     within = [low <= len(text) <= high for text, (low, high) in zip(spoken, ranges, strict=True)]
     right = [
-        likely_language(text) in (example.attributes.get("language", "English"), None)
+        not in_another_language(text, example.attributes.get("language", "English"))
         for text, example in zip(spoken, corpus, strict=True)
     ]
     attempted, drops = _counted(folder)

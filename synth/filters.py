@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.generator import Encode
-from synth.languages import likely_language
+from synth.languages import in_another_language
 
 _PLACEHOLDER = re.compile(
     r"\[[^\]]*\]|\{[^}]*\}|<[A-Za-z _]+>|_{3,}|\bX{3,}\b|\b(?:your|recipient's|sender's) name\b|\(?\binsert \w+ here\b",
@@ -166,7 +166,7 @@ class Filters:
         if any(_longest_common_run(spoken, words(body)) > self.max_copied_words for body in draft.shown):
             return "copy of an example"
         asked = draft.attributes.get("language", self.language)
-        if self.language is not None and asked is not None and likely_language(spoken) not in (asked, None):
+        if self.language is not None and asked is not None and in_another_language(spoken, asked):
             return "wrong language"
         if (
             self.min_log_likelihood is not None
