@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from experiments.job import Job
+from experiments.statement_page import epsilon_in_words
 from experiments.store import DEVICES, RunFolder
 
 # column title, metric, format, whether it is noise-free truth
@@ -76,7 +78,9 @@ def print_rounds(console: Console, folder: RunFolder, job: Job, title: str, sinc
             f"{row['none_share']:.1%}, similarity* {row['similarity']:.4f}, recall* {row['recall']:.3f}"
         )
         return
-    table = Table(title=f"{title}: {job.name}, epsilon {job.epsilon:g}, seed {job.seed}", caption=(
+    # An arm is no run of its own: what its devices would reveal is stated nowhere.
+    what = "to compare with" if title in job.arms else epsilon_in_words(folder.read_json("privacy.json"))
+    table = Table(title=f"{title}: {job.name}, {what}, seed {job.seed}", caption=(
         "* noise-free truth, known only to the simulation (oracle/). The last row is the refined corpus, not polled."
     ))  # fmt: skip
     table.add_column("round", justify="right")
@@ -113,6 +117,7 @@ def write_plots(folder: RunFolder, job: Job) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
+    epsilon = epsilon_in_words(folder.read_json("privacy.json"))
     series = {"private": rounds_of(folder)}
     for arm in job.arms:
         series[arm.replace("_", " ")] = rounds_of(RunFolder(folder.path / "oracle" / "arms" / arm))
@@ -125,7 +130,7 @@ def write_plots(folder: RunFolder, job: Job) -> None:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
-    figure.suptitle(f"{job.name}: local epsilon {job.epsilon:g}, seed {job.seed} (noise-free evaluation)")
+    figure.suptitle(f"{job.name}: {epsilon}, seed {job.seed} (noise-free evaluation)")
     _save(folder, "oracle/rounds.png", figure)
 
     path = folder.round(folder.completed_rounds() - 1) / "oracle" / "shares.csv"
@@ -141,7 +146,9 @@ def write_plots(folder: RunFolder, job: Job) -> None:
         )  # fmt: skip
         axis.scatter([float(r["voted"]) for r in shares], places, marker="|", s=150, color="black", label="true votes")
         axis.set_yticks(list(places), [r["label"] for r in shares])
-        axis.set(xlabel="share of devices", title=f"The town's topics at local epsilon {job.epsilon:g}, last poll")
+        # A longer line would be cut at the picture's edge.
+        title = textwrap.fill(f"The town's topics at {epsilon}, last poll", 60)
+        axis.set(xlabel="share of devices", title=title)
         axis.legend(loc="lower right")
         _save(folder, "oracle/shares.png", figure)
 

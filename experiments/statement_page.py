@@ -7,7 +7,7 @@ Made from privacy.json alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
@@ -16,6 +16,19 @@ def rounded_up(value: float, digits: int = 4) -> str:
     """A number for reading that never claims less than the number itself."""
     up = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(repr(value))).normalize()
     return f"{up:f}" if value == 0 or abs(value) >= 1e-4 else f"{float(up):.{digits - 1}e}"
+
+
+def epsilon_in_words(statement: Mapping[str, Any]) -> str:
+    """The run's epsilon for a title, as its trust model means it: 'local epsilon 4', 'central epsilon 4 at delta 1e-6'.
+
+    Both, where reports are private by themselves and a trust model adds to it. `statement` is privacy.json.
+    """
+    local, central = statement["spent"]["report"], statement["central"]
+    at = "" if central is None else f"{rounded_up(central['epsilon'])} at delta {central['delta']:g}"
+    if local is None:
+        return f"central epsilon {at}"
+    more = "" if central is None else f" (central {at}, {statement['trust']['model']})"
+    return f"local epsilon {local:g}{more}"
 
 
 def render(statement: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def _table(groups: Sequence[Group], by: Metric) -> Table:
     central = any(group.runs[0].central for group in groups)
     table = Table(title=f"{in_words(sum(len(group.runs) for group in groups), 'run')}, each after its last poll")
     table.add_column("configuration", no_wrap=True)
-    for name in ("seeds", "polls", "epsilon", *(("central epsilon",) if central else ())):
+    for name in ("seeds", "polls", *(("local epsilon", "central epsilon") if central else ("epsilon",))):
         table.add_column(name, justify="right")
     for metric in metrics:
         table.add_column(metric.name + "*" * metric.oracle, justify="right", overflow="fold")

@@ -49,6 +49,12 @@ def test_one_run_is_a_table_and_a_hint(tmp_path, said):
     assert "similarity" not in said(tmp_path / "a", "--released-only")
 
 
+def test_two_kinds_of_epsilon_are_told_apart(tmp_path, said):
+    held = {"epsilon": 0.7, "delta": 1e-6, "trust_model": "shuffled"}
+    assert "local epsilon" in said(make_run(tmp_path / "a", central=held))
+    assert "local epsilon" not in said(make_run(tmp_path / "b"))
+
+
 def test_labels_are_no_terminal_markup(tmp_path, said):
     folders = [make_run(tmp_path / str(i), config={"note": f"[bold]{i}[/bold] [/]"}) for i in range(2)]
     assert "note [bold]1[/bold] [/]" in said(*folders)

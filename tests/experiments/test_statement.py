@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra.errors import InstantiationException
+from rich.console import Console
 
 import experiments.run
 from experiments.compare.load import load_run
@@ -30,13 +32,17 @@ def statement(folder: Path) -> dict:
 @pytest.fixture
 def quick(smoke):
     """One round of a run under a trust model."""
-    return lambda name, *overrides: smoke(name, "rounds=1", "evaluation.sample=20", *overrides)
+    return lambda name, *overrides, **how: smoke(name, "rounds=1", "evaluation.sample=20", *overrides, **how)
 
 
 def test_shuffling_changes_the_statement_and_nothing_else(quick):
     one, other = contents(quick("local")), contents(quick("shuffled", "trust=shuffled"))
     assert set(one) == set(other)
-    assert {name for name in one if one[name] != other[name]} == STATEMENT | {"dataset/README.md"}
+    assert {name for name in one if one[name] != other[name]} == STATEMENT | {
+        "dataset/README.md",
+        "oracle/rounds.png",
+        "oracle/shares.png",
+    }
 
 
 def test_every_model_states_what_its_accountant_says(quick):
@@ -84,6 +90,31 @@ def test_the_card_the_page_and_run_json_agree_with_it(quick):
             model == "central", True, model == "central", model == "central"
         ]  # fmt: skip
         assert ("not for release" in page) == (model == "central")
+
+
+@pytest.mark.parametrize(
+    ("model", "epsilon"),
+    [
+        ("local", "local epsilon 4"),
+        ("shuffled", r"local epsilon 4 \(central 1\.\d+ at delta 1e-06, shuffled\)"),
+        ("secure_aggregation", r"central epsilon 0\.\d+ at delta 1e-06"),
+        ("central", "central epsilon 4 at delta 1e-06"),
+    ],
+)
+def test_titles_tell_whose_epsilon_it_is(quick, monkeypatch, model, epsilon):
+    titles, screen = {}, Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(
+        "experiments.report._save",
+        lambda folder, name, figure: titles.update({name: figure.get_suptitle() or figure.axes[0].get_title()}),
+    )
+    quick(model, f"trust={model}", "arms=[no_privacy]", console=screen)
+    assert re.fullmatch(rf"smoke: {epsilon}, seed 0 \(noise-free evaluation\)", titles["oracle/rounds.png"])
+    shares = titles["oracle/shares.png"]
+    assert re.fullmatch(rf"The town's topics at {epsilon}, last poll", shares.replace("\n", " "))
+    assert max(map(len, shares.splitlines())) <= 60
+    tables = [line.strip() for line in screen.file.getvalue().splitlines() if ": smoke, " in line]
+    assert tables[0] == "no_privacy: smoke, to compare with, seed 0"
+    assert re.fullmatch(rf"run: smoke, {epsilon}, seed 0", tables[1])
 
 
 def test_the_raw_votes_of_the_baseline_stay_under_oracle(quick):
