@@ -5,13 +5,14 @@ word (the puzzle piece), and one of the whole word. The server finds frequent pi
 candidate words, and asks the word sketch which of them are real.
 
     puzzle = SequenceFragmentPuzzle(epsilon=8.0, rows=1024, columns=1024, hash_seed=1)
-    encoded = puzzle.codes.encode(words, unfit="drop")                  # encoded.too_long, encoded.out_of_alphabet
-    tally = puzzle.tally(puzzle.privatize(encoded.codes, rng))
+    encoded = puzzle.encode(words)                                      # encoded.unfit: how many do not fit, and why
+    tally = puzzle.tally(puzzle.privatize(encoded.values[encoded.fits], rng))
     found = puzzle.discover(tally, false_discovery_rate=0.05)           # found.words, found.counts, found.stderr
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
     3.14) two words give the pair with probabilities within e^epsilon. The position is drawn without looking at the
     word and costs nothing.
 
-    Values: uint8[n, word_length] codes, made by `codes.encode`. Reports: uint32[n, 1 + 2 (1 + ceil(columns / 32))]:
+    Values: uint8[n, word_length] codes, made by `encode`. Reports: uint32[n, 1 + 2 (1 + ceil(columns / 32))]:
     the position, the piece's report, the word's. Wire size: ceil(log2 P) + 2 (ceil(log2 rows) + columns) bits.
     Tally: int64[P + (P + 1) rows columns]: how many reports chose each position, the sketch of each position's pieces,
     the sketch of the words. A sketch of its own for every position has P times less noise than one for all.
@@ -226,14 +227,17 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
 
     @property
     def total_variation(self) -> float:
-        """1 - (2 q_pieces) (2 q_words), for the flip probabilities q of the two sketches.
+        """That of two words with different columns in both sketches: then two bits of each sketch, 1 0 or 0 1 before
+        the flips, are all that tells them apart, and the law of these four bits is added up exactly.
 
-        The position has one law for all words. Given it, the two sketches' reports are independent, and those of two
-        words have distance at most 1 - 2 q in each sketch; so they can be drawn together such that all of them agree
-        with probability (2 q_pieces) (2 q_words).
+        Where two words collide in a sketch, its bits tell nothing, which only lowers the distance; and the position and
+        the rows have one law for all words.
         """
-        agree = [Fraction(2 * sketch.threshold, WORD) for sketch in (self.fragment_sketch, self.word_sketch)]
-        return float(1 - agree[0] * agree[1])
+        flips = [Fraction(sketch.threshold, WORD) for sketch in (self.fragment_sketch, self.word_sketch)]
+        # P[as the one word has them, both alike, as the other has them]; the other word's law is the reverse.
+        one, two = (((1 - q) ** 2, 2 * q * (1 - q), q**2) for q in flips)
+        gains = (one[i] * two[j] - one[2 - i] * two[2 - j] for i, j in itertools.product(range(3), repeat=2))
+        return float(sum(gain for gain in gains if gain > 0))
 
     @property
     def tally_cells(self) -> int:

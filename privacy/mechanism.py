@@ -121,7 +121,7 @@ class Mechanism(ABC):
     largest_domain: ClassVar[int] = 1 << 64
     """The largest domain_size."""
     hashed: ClassVar[bool] = False
-    """Whether values are 64-bit hashes of arbitrary texts, so that the mechanism's size does not follow the domain's"""
+    """Whether values are 64-bit hashes of arbitrary texts; the mechanism's size does then not follow the domain's."""
     smallest_contribution: ClassVar[int] = 0
     """The least that one report adds to one count of the tally."""
     largest_contribution: ClassVar[int] = 1

@@ -7,8 +7,8 @@
             aggregator.receive(share)                              # over a private channel each
     tally = recombine(batch, left.close(), right.close())          # equals mechanism.tally of all reports
 
-A report is shared as its contribution to the tally: the vector int64[width] that the mechanism's tally adds for it. For
-unary encodings these are the report's bits, for randomized response a one-hot vector of the reported symbol.
+A report is shared as its contribution to the tally: the vector int64[width] that the mechanism's tally adds for it
+(`Mechanism.contributions`). For unary encodings these are the report's bits, for randomized response a one-hot vector.
 x = a + b modulo 2^64 with b uniform, so each share alone is uniform whatever x is (Bonawitz et al. 2017, section 3, has
 the threat model; Corrigan-Gibbs and Boneh 2017 the two-server sums). Wire size: 64 (width + 2) bits to each aggregator.
 

@@ -179,6 +179,15 @@ def test_no_mechanism_claims_a_total_variation_below_that_of_its_channel(case: C
 
 
 @each(CASES)
+def test_a_total_variation_is_no_larger_than_it_has_to_be(case: Case):
+    """Some hash family reaches it."""
+    d = sorted(case.channel_domains)[:3][-1]
+    mechanisms = [case.make(2.0, d, family) for family in range(4 if case.families else 1)]
+    reached = max(distance(case.channel(mechanism)) for mechanism in mechanisms)
+    assert float(reached) == pytest.approx(mechanisms[0].total_variation, rel=1e-12)
+
+
+@each(CASES)
 def test_negative_control_half_the_total_variation_is_caught(case: Case):
     mechanism = case.make(2.0, sorted(case.channel_domains)[:2][-1], 0)
     lying = type("Lying", (type(mechanism),), {"total_variation": property(lambda self: mechanism.total_variation / 2)})
