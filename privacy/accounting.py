@@ -53,9 +53,9 @@ def amplify_by_shuffling(
     """Central epsilon, at this delta, of `polls` shuffled polls of `reports` devices each. An upper bound.
 
     The devices may be the same in every poll, and later polls may depend on earlier results. Neighbours: one device's
-    data replaced by any other. `mechanism` needs an `epsilon` in (0, 12]; with a `variation_ratio`, or if it is one of
-    this project, its own parameters are used (`parameters_of`), else what holds for every pure LDP randomizer. Never
-    above the local guarantee polls * epsilon. `sampling` only if it is SECRET who reports (see SecretSampling).
+    data replaced by any other. `mechanism` needs an `epsilon` in (0, 12]; what else it says of itself (its
+    `total_variation`, or a `variation_ratio`) is used (`parameters_of`), else what holds for every pure LDP randomizer.
+    Never above the local guarantee polls * epsilon. `sampling` only if it is SECRET who reports (see SecretSampling).
 
     One poll is exact for the reduction to clones (variation-ratio; `privacy.shuffling`); several are composed with
     privacy-loss distributions. Non-increasing in reports and delta, non-decreasing in epsilon and polls.
