@@ -1,14 +1,13 @@
 """Fragments of prompts that hundreds of devices share, and never one that fewer do.
 
-    poll = RandomizedResponse(epsilon=4.0, domain_size=len(fragments), null=True)
     rule = FragmentRule(minimum_count=300)
-    histogram = release_fragments(poll, poll.tally(reports), fragments, rule)
-    rule.count_needed(poll, reports=100_000)         # devices needed to be seen with 95% probability
+    rule.decide(ask, collected, fragments).histogram
+    rule.needed(trust, mechanism, 100_000, 100)      # devices needed to be seen with 95% probability
 
 A fragment is released when the reports prove that enough devices answered it: when the lower confidence bound of its
 count, simultaneous over all fragments polled, reaches `minimum_count`. Reports of one fragment are a sum of two
-binomials, Bin(f, p) + Bin(n - f, q), and its tails are computed as such: at large epsilon a wrong fragment is named by
-so few devices that no normal tail would be right.
+binomials (`Trust.support_law`), such as Bin(f, p) + Bin(n - f, q) for randomized response, and its tails are computed
+as such: at large epsilon a wrong fragment is named by so few devices that no normal tail would be right.
 
 A device answers with one fragment of its own at most, so at least as many devices hold a fragment as answer it.
 """
@@ -24,10 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, xlog1py, xlogy
 
-from aggregate.histogram import Histogram
+from aggregate.histogram import Decided, Histogram
 from aggregate.post_processing import PostProcessing
-from privacy.mechanism import Tally
-from privacy.randomized_response import RandomizedResponse
+from aggregate.trust import Collected, Trust
+from privacy.mechanism import Binomials, Estimate, Mechanism
+from privacy.poll import Ask, Choice
+
+Law = Callable[[int], Binomials]
+"""The law of the tally of a fragment that so many of the reports hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class FragmentRule:
     minimum_count: int
     family_error: float = 1e-4
 
+    confidence: ClassVar[float] = 0.95  # of an interval by itself, in evaluation; the rule's own bounds are far wider
     post_processing: ClassVar[PostProcessing] = "none"
 
     def __post_init__(self) -> None:
@@ -53,27 +57,46 @@ class FragmentRule:
                 f"release.family_error is {self.family_error}; expected a probability from 1e-9 to below 1"
             )
 
-    def cutoff(self, mechanism: RandomizedResponse, reports: int) -> int:
-        """How many of the reports must name a fragment for it to be released; reports + 1 if none can be."""
-        error, fewer = self.family_error / mechanism.domain_size, self.minimum_count - 1
-        if fewer >= reports:
-            return reports + 1
-        return _first(
-            lambda named: named > reports or at_least(named, reports, fewer, mechanism.p, mechanism.q) <= error,
-            0,
-            reports + 1,
-        )
+    def check(self, trust: Trust, mechanism: Mechanism) -> None:
+        """Raise ValueError unless tails can be computed exactly."""
+        trust.support_law(mechanism, 1, 0)
 
-    def count_needed(self, mechanism: RandomizedResponse, reports: int, power: float = 0.95) -> float:
+    def decide(self, ask: Ask, collected: Collected, values: Sequence[str]) -> Decided:
+        """See `release_fragments`; and the share of devices that answered 'no match'."""
+        found, none = Choice(len(values)).split(collected.estimate)
+        named = collected.tally.sums[: len(values)]
+        histogram = release_fragments(named, found, values, self, lambda count: law_of(ask, found.reports, count))
+        more = {
+            "no_match": float(none.counts[0]) / none.reports,
+            "no_match_stderr": float(none.stderr[0]) / none.reports,
+        }
+        return Decided(histogram=histogram, more=more)
+
+    def needed(self, trust: Trust, mechanism: Mechanism, reports: int, looked_at: int) -> float:
+        """See `count_needed`."""
+        return self.count_needed(lambda count: trust.support_law(mechanism, reports, count), reports, looked_at)
+
+    def cutoff(self, law: Law, reports: int, fragments: int) -> int:
+        """How many of the reports must name a fragment for it to be released: one more than can if none can be.
+
+        Where a device's report can name a fragment twice (a vote and a coin), that may be more than there are reports.
+        """
+        error, fewer = self.family_error / fragments, self.minimum_count - 1
+        if fewer >= reports:
+            return _most(law(reports)) + 1
+        rare = law(fewer)
+        return _first(lambda named: at_least(named, rare) <= error, 0, _most(rare) + 1)
+
+    def count_needed(self, law: Law, reports: int, fragments: int, power: float = 0.95) -> float:
         """The fewest devices that must answer a fragment for it to be released with this probability; inf if none."""
         if not 0 < power < 1:
             raise ValueError(f"power is {power}; expected a probability between 0 and 1")
-        named = self.cutoff(mechanism, reports)
+        named = self.cutoff(law, reports, fragments)
 
         def seen(count: int) -> bool:
-            return at_least(named, reports, count, mechanism.p, mechanism.q) >= power
+            return at_least(named, law(count)) >= power
 
-        return float(_first(seen, 0, reports)) if named <= reports and seen(reports) else math.inf
+        return float(_first(seen, 0, reports)) if seen(reports) else math.inf
 
     def describe(self, looked_at: int) -> str:
         """The rule in words, for a page or a statement."""
@@ -84,31 +107,38 @@ class FragmentRule:
         )
 
 
-def release_fragments(
-    mechanism: RandomizedResponse, tally: Tally, values: Sequence[str], rule: FragmentRule
-) -> Histogram:
-    """The fragments that enough devices answered, most frequent first. `values`: the fragments polled, 0 .. d - 1.
+def law_of(ask: Ask, reports: int, count: int) -> Binomials:
+    """The law of an ask's tally. Raises ValueError where there is none, which `check` says before."""
+    found = ask.mechanism.support_law(reports, count)
+    if found is None:
+        raise ValueError(f"the tally of {ask.mechanism.name} is no sum of two binomials")
+    return found
 
-    `lower` and `upper` are the simultaneous bounds of the rule, in whole devices; `p_values` the chance of so many
-    reports, or more, for a fragment that minimum_count - 1 devices answered. Raises ValueError for a tally of another
-    mechanism, or values that are not one different text for each fragment.
+
+def release_fragments(
+    named: NDArray[np.int64], estimate: Estimate, values: Sequence[str], rule: FragmentRule, law: Law
+) -> Histogram:
+    """The fragments that enough devices answered, most frequent first.
+
+    `named` int64[d]: the reports that name each of the d `values`; `estimate` of the same. `lower` and `upper` are the
+    simultaneous bounds of the rule, in whole devices; `p_values` the chance of so many reports, or more, for a fragment
+    that minimum_count - 1 devices answered. Raises ValueError for values that are not one different text for each.
     """
-    fragments = int(mechanism.domain_size)
+    fragments, n = len(named), estimate.reports
     if len(values) != fragments or len(set(values)) < fragments:
         raise ValueError(f"there are {len(set(values))} different values; expected {fragments}, one for each fragment")
-    estimate = mechanism.estimate(tally)
-    named, n, error = tally.sums[:fragments], tally.reports, rule.family_error / fragments
-    order = np.flatnonzero(named >= rule.cutoff(mechanism, n))
+    error = rule.family_error / fragments
+    order = np.flatnonzero(named >= rule.cutoff(law, n, fragments))
     order = order[np.argsort(-named[order], kind="stable")]
-    p, q = mechanism.p, mechanism.q
-    bounds = {int(t): _bounds(int(t), n, p, q, error) for t in np.unique(named[order])}
+    bounds = {int(t): _bounds(int(t), n, law, error) for t in np.unique(named[order])}
+    fewer = law(rule.minimum_count - 1) if len(order) else None
     return Histogram(
         values=tuple(values[int(i)] for i in order),
         counts=estimate.counts[order],
         stderr=estimate.stderr[order],
         lower=np.array([bounds[int(t)][0] for t in named[order]], dtype=np.float64),
         upper=np.array([bounds[int(t)][1] for t in named[order]], dtype=np.float64),
-        p_values=np.array([at_least(int(t), n, rule.minimum_count - 1, p, q) for t in named[order]], dtype=np.float64),
+        p_values=np.array([at_least(int(t), fewer) for t in named[order]] if fewer else [], dtype=np.float64),
         processed=estimate.counts[order],
         looked_at=fragments,
         withheld=fragments - len(order),
@@ -117,19 +147,22 @@ def release_fragments(
     )
 
 
-def at_least(named: int, reports: int, count: int, p: float, q: float) -> float:
-    """P[Bin(count, p) + Bin(reports - count, q) >= named], for 0 <= count <= reports, up to 1e-19 (`_binomial`)."""
-    own_first, own = _binomial(count, p)
-    other_first, other = _binomial(reports - count, q)
+def _most(law: Binomials) -> int:
+    """The largest tally that the law allows."""
+    return law[0][0] + law[1][0]
+
+
+def at_least(named: int, law: Binomials) -> float:
+    """P[Bin(*law[0]) + Bin(*law[1]) >= named], up to 1e-19 (`_binomial`)."""
+    (own_first, own), (other_first, other) = (_binomial(*part) for part in law)
     tail = np.append(np.cumsum(other[::-1])[::-1], 0.0)  # from the far end, so that small tails are exact
     needed = named - own_first - np.arange(len(own)) - other_first
     return float(np.sum(own * tail[np.clip(needed, 0, len(other))]))
 
 
-def at_most(named: int, reports: int, count: int, p: float, q: float) -> float:
-    """P[Bin(count, p) + Bin(reports - count, q) <= named], for 0 <= count <= reports, up to 1e-19 (`_binomial`)."""
-    own_first, own = _binomial(count, p)
-    other_first, other = _binomial(reports - count, q)
+def at_most(named: int, law: Binomials) -> float:
+    """P[Bin(*law[0]) + Bin(*law[1]) <= named], up to 1e-19 (`_binomial`)."""
+    (own_first, own), (other_first, other) = (_binomial(*part) for part in law)
     tail = np.append(0.0, np.cumsum(other))
     allowed = named - own_first - np.arange(len(own)) - other_first + 1
     return float(np.sum(own * tail[np.clip(allowed, 0, len(other))]))
@@ -147,10 +180,10 @@ def _binomial(n: int, p: float) -> tuple[int, NDArray[np.float64]]:
     return first, np.asarray(np.exp(ways + xlogy(k, p) + xlog1py(n - k, -p)))
 
 
-def _bounds(named: int, reports: int, p: float, q: float, error: float) -> tuple[int, int]:
+def _bounds(named: int, reports: int, law: Law, error: float) -> tuple[int, int]:
     """The smallest and the largest count that so many reports do not refute at this error, on each side."""
-    low = _first(lambda count: at_least(named, reports, count, p, q) > error, 0, reports)
-    high = _first(lambda count: at_most(named, reports, count, p, q) <= error, 0, reports + 1)
+    low = _first(lambda count: at_least(named, law(count)) > error, 0, reports)
+    high = _first(lambda count: at_most(named, law(count)) <= error, 0, reports + 1)
     return low, high - 1
 
 

@@ -1,8 +1,7 @@
-"""The server's side of a histogram job: reports of one key become counts, and of these leaves only what may.
+"""What may leave the server of a use case: of all counts that were estimated, those that the rule lets out.
 
-    tally = tally_stream(batches, sketch, "emoji.en", minimum_batch=10_000, rng=rng)
-    estimate = sketch.estimate(tally, hash_strings(values))
-    histogram = release_histogram(estimate, values, ReleaseRule(minimum_count=100, threshold=4.0))
+    rule = ReleaseRule(minimum_count=100, threshold=4.0)
+    histogram = rule.decide(ask, collected, values).histogram
     histogram.values, histogram.counts, histogram.lower, histogram.upper      # most frequent first
 
 The estimate of the whole dictionary and the tally stay inside: a `Histogram` holds released elements and nothing from
@@ -11,114 +10,61 @@ which a withheld one could be computed. Counts are counts of reports; they are d
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from aggregate.ingest import BatchError
 from aggregate.post_processing import POST_PROCESSINGS, PostProcessing, post_process
 from aggregate.selection import z_scores
+from aggregate.trust import Collected, Trust
 from privacy.fragment_search import accept_discoveries
-from privacy.mechanism import Estimate, ReportBatch, Reports, Tally
-
-if TYPE_CHECKING:
-    from aggregate.fragments import FragmentRule
-
-GATHERED = 1 << 26
-"""Bytes of reports that are permuted and added at a time: a sketch's tally is passed over once for so many."""
+from privacy.mechanism import Estimate, Mechanism
+from privacy.poll import Ask
 
 Correction = Literal["none", "bonferroni", "sidak"]
 Discoveries = Literal["benjamini_hochberg", "benjamini_yekutieli"]
 
 
-class Tallying(Protocol):
-    """What a stream of reports needs of a mechanism; sketches also take `onto=`, a tally to add to in place."""
+class Rule(Protocol):
+    """A release rule: the decision that a use case takes on what was collected."""
 
-    def tally(self, reports: Reports, /) -> Tally:
-        """The additive sum of the reports."""
+    @property
+    def minimum_count(self) -> float:
+        """Reports below which nothing is released."""
 
+    @property
+    def confidence(self) -> float:
+        """Of an interval by itself."""
 
-class HasStandardError(Protocol):
-    """What `count_needed` needs of a mechanism."""
+    @property
+    def post_processing(self) -> PostProcessing:
+        """What is released beside the unbiased counts."""
 
-    def standard_error(self, reports: int, count: float = 0.0) -> float:
-        """Standard error of one count."""
+    def check(self, trust: Trust, mechanism: Mechanism) -> None:
+        """Raise ValueError now if the rule cannot decide on what this trust model collects with this mechanism."""
 
+    def decide(self, ask: Ask, collected: Collected, values: Sequence[str]) -> Decided:
+        """What is released of `values`, in the order in which they were asked for."""
 
-def tally_stream(
-    batches: Iterable[ReportBatch], mechanism: Tallying, key: str, minimum_batch: int, rng: np.random.Generator
-) -> Tally:
-    """The tally of all reports of one key: see `tally_streams`."""
-    return tally_streams(batches, {key: mechanism}, minimum_batch, rng)[key]
+    def needed(self, trust: Trust, mechanism: Mechanism, reports: int, looked_at: int) -> float:
+        """How many of the reports must hold an element for it to be released with probability 0.95; inf if none do."""
 
-
-def tally_streams(
-    batches: Iterable[ReportBatch],
-    mechanisms: Mapping[str, Tallying],
-    minimum_batch: int,
-    rng: np.random.Generator,
-    *,
-    gathered: int = GATHERED,
-) -> dict[str, Tally]:
-    """One tally for each key of `mechanisms`, from a stream in which the keys' batches alternate.
-
-    Senders are dropped. Then a key's batches are gathered to about so many bytes of reports, permuted and added to its
-    tally, so the memory is the tallies and three times `gathered` a key, however many reports there are. Raises
-    BatchError for a batch of another key (use cases are never combined), and for a key with no reports or with fewer
-    than `minimum_batch`.
-    """
-    totals: dict[str, Tally] = {}
-    waiting: dict[str, list[Reports]] = {key: [] for key in mechanisms}
-
-    def add(key: str) -> None:
-        reports = np.concatenate(waiting[key])
-        waiting[key] = []
-        totals[key] = _added(totals.get(key), mechanisms[key], reports[rng.permutation(len(reports))])
-
-    for batch in batches:
-        key = batch.use_case
-        if key not in mechanisms:
-            raise BatchError(
-                f"a batch of use case {key!r} arrived where {', '.join(map(repr, mechanisms))} was expected; "
-                "use cases are never combined: give every key a tally of its own"
-            )
-        waiting[key].append(batch.reports)
-        if sum(reports.nbytes for reports in waiting[key]) >= gathered:
-            add(key)
-    for key in mechanisms:
-        if waiting[key]:
-            add(key)
-        check_minimum_batch(totals[key].reports if key in totals else 0, key, minimum_batch)
-    return totals
+    def describe(self, looked_at: int) -> str:
+        """The rule in words, for a page or a statement."""
 
 
-def _added(total: Tally | None, mechanism: Any, reports: Reports) -> Tally:
-    """Both together; sketches, whose tallies are large, add in place."""
-    if total is None:
-        added = mechanism.tally(reports)
-    elif "onto" in inspect.signature(mechanism.tally).parameters:
-        added = mechanism.tally(reports, onto=total)
-    else:
-        added = total + mechanism.tally(reports)
-    return cast(Tally, added)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decided:
+    """`histogram`: what may leave; `more`: public numbers that only this kind of rule has."""
 
-
-def check_minimum_batch(reports: int, key: str, minimum_batch: int) -> None:
-    """Raise BatchError for fewer than `minimum_batch` reports."""
-    if not reports:
-        raise BatchError(f"no reports of use case {key!r} arrived; check opt-in, activity and the number of devices")
-    if reports < minimum_batch:
-        raise BatchError(
-            f"use case {key!r} has {reports} reports, fewer than the minimum batch of {minimum_batch}; "
-            "ask more devices or lower minimum_batch"
-        )
+    histogram: Histogram
+    more: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +113,21 @@ class ReleaseRule:
             if getattr(self, name) not in known:
                 raise ValueError(f"release.{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
 
+    def check(self, trust: Trust, mechanism: Mechanism) -> None:
+        """Any counts with standard errors will do."""
+
+    def decide(self, ask: Ask, collected: Collected, values: Sequence[str]) -> Decided:
+        """See `release_histogram`."""
+        return Decided(histogram=release_histogram(collected.estimate, values, self))
+
+    def needed(self, trust: Trust, mechanism: Mechanism, reports: int, looked_at: int) -> float:
+        """See `count_needed`."""
+
+        def stderr(n: int, count: float) -> float:
+            return trust.standard_error(mechanism, n, count)
+
+        return count_needed(stderr, reports, self, looked_at=looked_at)
+
     def rate(self, looked_at: int) -> float:
         """The level of the step-up procedure over so many elements."""
         if self.discoveries == "benjamini_hochberg":
@@ -213,7 +174,7 @@ class Histogram:
     looked_at: int
     withheld: int
     reports: int
-    rule: ReleaseRule | FragmentRule
+    rule: Rule
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -281,22 +242,20 @@ def release_histogram(
 
 
 def count_needed(
-    mechanism: HasStandardError,
+    standard_error: Callable[[int, float], float],
     reports: int,
     rule: ReleaseRule,
     *,
     looked_at: int,
     others: int = 0,
     power: float = 0.95,
-    **about: float,
 ) -> float:
     """How many of the `reports` must hold an element for it to be released with probability `power`; inf if none do.
 
-    By the mechanism's standard error and the normal law: the bar is where a count equals the largest of minimum_count,
-    `threshold` and the discoveries' own score in its standard errors; the count needed exceeds it by norm.ppf(power)
-    standard errors. `others`: how many other elements are discoveries for certain (0, the least favourable, asks for
-    most). `about`: what else the mechanism's `standard_error` takes, such as a sketch's `second_moment`. Raises
-    ValueError for a power below one half.
+    By `standard_error(reports, count)` and the normal law: the bar is where a count equals the largest of
+    minimum_count, `threshold` and the discoveries' own score in its standard errors; the count needed exceeds it by
+    norm.ppf(power) standard errors. `others`: how many other elements are discoveries for certain (0, the least
+    favourable, asks for most). Raises ValueError for a power below one half.
     """
     if not 0.5 <= power < 1:
         raise ValueError(f"power is {power}; expected a probability from 0.5 to below 1")
@@ -305,7 +264,7 @@ def count_needed(
     score = max(rule.threshold, float(norm.isf((others + 1) * rule.rate(looked_at) / looked_at)))
 
     def stderr(count: float) -> float:
-        return mechanism.standard_error(reports, count, **about)
+        return standard_error(reports, count)
 
     bar = _smallest(lambda count: count - max(rule.minimum_count, score * stderr(count)), reports)
     needed = _smallest(lambda count: count - bar - float(norm.ppf(power)) * stderr(count), reports)

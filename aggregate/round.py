@@ -6,9 +6,8 @@ of the project ends here; it never sees a private item, only privatized reports 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +16,18 @@ from aggregate.selection import Selection, Selector
 from aggregate.trust import LocalTrust, Trust
 from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
-from privacy.mechanism import Estimate, Mechanism, ReportBatch, Tally
+from privacy.mechanism import Estimate, Mechanism, Tally
+from privacy.poll import Ask, Choice, Fleet
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
 from synth.generator import Generator, Progress
-
-
-class Fleet(Protocol):
-    """What the server can ask of devices: noisy reports about a slate, nothing more."""
-
-    def poll(self, use_case: str, slate: CompactEmbeddings, mechanism: Mechanism, round: int) -> Iterator[ReportBatch]:
-        """Privatized reports of this round's cohort."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What does not change over rounds.
 
-    `mechanism` makes the mechanism for a number of values (candidates and 'none of these'); `candidates` is the slate
+    `mechanism` makes the mechanism for a number of answers (candidates and 'none of these'); `candidates` is the slate
     size that variation grows the winners back to; `keep` the most winners of a round; `minimum_batch` the fewest
     reports that are used at all; winners have children in proportion to their votes to the power of `concentration`
     (0: all the same, 1: as their votes); `trust` says who adds the noise, and turns reports into counts.
@@ -63,7 +56,19 @@ class Rules:
             raise ValueError(f"concentration is {self.concentration:g}; expected a power in [0, 1]")
         if self.minimum_batch < 1:
             raise ValueError(f"minimum_batch is {self.minimum_batch}; expected 1 or more reports")
-        self.mechanism(self.candidates + 1)  # raises now if the slate is larger than the mechanism supports
+        self.mechanism(Choice(self.candidates).answers)  # raises now if the slate is larger than it supports
+
+    def ask(self, slate: CompactEmbeddings, round: int, rng: np.random.Generator) -> Ask:
+        """The question of a round: which of these?"""
+        mechanism = self.mechanism(Choice(len(slate)).answers)
+        return self.trust.ask(
+            use_case=self.use_case,
+            round=round,
+            mechanism=mechanism,
+            needs=slate,
+            minimum_batch=self.minimum_batch,
+            rng=rng,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +114,13 @@ def play_round(
 
     Raises BatchError if too few reports arrive and GenerationError if the variations cannot be written.
     """
-    number = state.number
+    number, choice = state.number, Choice(len(state.corpus))
     vectors, slate = slate_of(rules.encoder, state.corpus)
-    mechanism = rules.mechanism(len(state.corpus) + 1)
-    batches = fleet.poll(rules.use_case, slate, mechanism, number)
     rng = generator(seed, number, Stage.SHUFFLE)
-    collected = rules.trust.collect(batches, mechanism, rules.use_case, rules.minimum_batch, rng)
-    whole = collected.estimate
-    estimate = Estimate(whole.counts[:-1], whole.stderr[:-1], whole.reports)
+    ask = rules.ask(slate, number, rng)
+    batches, key = fleet.answer([ask]), ask.use_case
+    collected = rules.trust.collect(batches, [ask], rules.minimum_batch, {key: rng})[key]
+    estimate, none = choice.split(collected.estimate)
 
     selection = rules.selector.pick(estimate, rules.keep, generator(seed, number, Stage.SELECT))
     winners = state.corpus.take(selection.picks)
@@ -133,12 +137,12 @@ def play_round(
         embeddings=vectors,
         tally=collected.tally,
         estimate=estimate,
-        none=(float(whole.counts[-1]), float(whole.stderr[-1])),
+        none=(float(none.counts[0]), float(none.stderr[0])),
         selection=selection,
         attempted=children.attempted,
         drops=children.drops,
         bytes_down=slate.nbytes,
-        report_bits=collected.report_bits,
+        report_bits=ask.report_bits,
         next_weights=_family_weights(winners, selection.weights, children.corpus),
     )
     return RoundState(number=number + 1, corpus=winners + children.corpus), record

@@ -1,31 +1,34 @@
-"""Who adds the noise, and what the server sees: how the reports of a round become a tally under each trust model.
+"""Who adds the noise, and what the server sees: how the reports of a poll become counts under each trust model.
 
     trust = ShuffledTrust(delta=1e-6)
     mechanism = trust.mechanism(local, values=41, minimum_batch=500)     # what the devices run
-    collected = trust.collect(batches, mechanism, "mail", 500, rng)      # tally, estimate, bits sent
+    ask = trust.ask(use_case="mail", round=0, mechanism=mechanism, needs=slate, minimum_batch=500, rng=rng)
+    collected = trust.collect(fleet.answer([ask]), [ask], 500, {"mail": rng})["mail"]       # tally, estimate
     trust.claim(mechanism, reports=800)                                  # what the server learns of one device
 
-The round asks all models the same questions; nothing else in the code path knows which model it is. Each round polls
-its own devices (disjoint cohorts), so a claim about one round is a claim about the run. Neighbours: one device's data
-is replaced; who reports stays the same. `SecureAggregation` has a file of its own.
+Every workload asks all models the same questions; nothing else in the code path knows which model it is. Devices of
+different polls are different ones (disjoint cohorts, keys of one segment each), so a claim about one poll is a claim
+about the run; where a device sends several reports, `per_device` says how many. Neighbours: one device's data is
+replaced; who reports stays the same. `SecureAggregation` has a file of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-from aggregate.ingest import ingest
-from privacy.accounting import amplify_by_shuffling
+from aggregate.intake import PermutedSum, Sum, intake
+from privacy.accounting import amplify_by_shuffling, group_epsilon
 from privacy.central_noise import GaussianBaseline
 from privacy.gaussian import gaussian_epsilon, gaussian_sigma
-from privacy.mechanism import Estimate, Mechanism, Parameters, ReportBatch, Tally
+from privacy.mechanism import Binomials, Estimate, Mechanism, Parameters, Tally
 from privacy.no_privacy import NoPrivacy
+from privacy.poll import Ask, Needs, ReportBatch
 from privacy.units import Neighbours, check_delta, check_whole
 
 Local = Callable[[int], Mechanism]
@@ -37,11 +40,17 @@ _MOVED_VOTE = math.sqrt(2)  # a vote leaves one count and enters another: how fa
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Collected:
-    """What the server holds after a poll. `report_bits`: what one device sent, shares included."""
+    """What the server holds of one use case after a poll: a tally that may be kept, and the counts of what is asked."""
 
     tally: Tally
     estimate: Estimate
-    report_bits: int
+
+
+Rngs = Mapping[str, np.random.Generator]
+"""By use case, so that which use cases are collected together changes no result."""
+
+Counts = dict[str, Collected]
+"""What was collected, by use case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,61 +92,117 @@ class Trust(Protocol):
         """The model in words."""
 
     @property
+    def exact(self) -> bool:
+        """Whether `conclude` takes a tally that was drawn from its law without any report."""
+
+    @property
     def colluding(self) -> int:
         """Devices of a cohort that an attacker may control."""
 
-    def mechanism(self, local: Local, values: int, minimum_batch: int) -> Mechanism:
-        """What the devices run. Raises ValueError if the model cannot work with so few reports."""
+    def mechanism(self, local: Local, values: int, minimum_batch: int, per_device: int = 1) -> Mechanism:
+        """What the devices run, at most `per_device` reports each.
 
-    def collect(
+        Raises ValueError if the model cannot work with so few reports, or such values.
+        """
+
+    def ask(
         self,
-        batches: Iterable[ReportBatch],
-        mechanism: Mechanism,
+        *,
         use_case: str,
+        round: int,
+        mechanism: Mechanism,
+        needs: Needs,
         minimum_batch: int,
         rng: np.random.Generator,
-    ) -> Collected:
-        """From reports to released counts. Raises BatchError if too few arrive or the batch cannot be trusted."""
+        days: int = 1,
+    ) -> Ask:
+        """The question to devices, which says how their reports travel. `rng` names the batch where one is named."""
+
+    def collect(self, batches: Iterable[ReportBatch], asks: Sequence[Ask], minimum_batch: int, rngs: Rngs) -> Counts:
+        """From reports to counts, by use case. Raises BatchError if too few arrive or a batch cannot be trusted."""
+
+    def conclude(self, ask: Ask, tally: Tally, rng: np.random.Generator) -> Collected:
+        """From a tally of all reports to what the server holds."""
 
     def parameters(self, mechanism: Mechanism) -> Parameters:
         """What the released counts rest on: of the devices' mechanism, or of the noise on their sum."""
 
-    def standard_error(self, mechanism: Mechanism, reports: int) -> float:
-        """Standard error of a small released count, in devices."""
+    def standard_error(self, mechanism: Mechanism, reports: int, count: float = 0.0) -> float:
+        """Standard error of a released count, in devices, when `count` of the `reports` hold the value."""
 
-    def claim(self, mechanism: Mechanism, reports: int) -> Claim:
-        """The guarantee when so many devices report. Raises ValueError for too few reports to hide in."""
+    def support_law(self, mechanism: Mechanism, reports: int, count: int) -> Binomials:
+        """The law of the tally of a value that `count` of the `reports` hold, as a sum of two binomials.
+
+        Raises ValueError where it is none.
+        """
+
+    def claim(self, mechanism: Mechanism, reports: int, per_device: int = 1) -> Claim:
+        """The guarantee when so many reports come, at most `per_device` of one device.
+
+        Raises ValueError for too few reports to hide in.
+        """
 
     def cost(self, mechanism: Mechanism) -> float:
         """The epsilon that a ledger debits a device for one report."""
 
 
-class _NoisyReports:
-    """What the trust models share in which every report is private on its own."""
+class TrustModel:
+    """What the trust models share: reports travel as they are, are added up at the front door, and are estimated."""
 
-    def mechanism(self, local: Local, values: int, minimum_batch: int) -> Mechanism:
+    @property
+    def exact(self) -> bool:
+        """A tally is a tally, however it was made."""
+        return True
+
+    def mechanism(self, local: Local, values: int, minimum_batch: int, per_device: int = 1) -> Mechanism:
         """The local randomizer."""
         return local(values)
 
-    def collect(
+    def ask(
         self,
-        batches: Iterable[ReportBatch],
-        mechanism: Mechanism,
+        *,
         use_case: str,
+        round: int,
+        mechanism: Mechanism,
+        needs: Needs,
         minimum_batch: int,
         rng: np.random.Generator,
-    ) -> Collected:
-        """Ingest, tally, estimate."""
-        tally = mechanism.tally(ingest(batches, minimum_batch, rng)[use_case])
-        return Collected(tally=tally, estimate=mechanism.estimate(tally), report_bits=mechanism.report_bits)
+        days: int = 1,
+    ) -> Ask:
+        """A question whose reports travel as they are."""
+        return Ask(use_case=use_case, round=round, mechanism=mechanism, needs=needs, days=days)
+
+    def open(self, ask: Ask, rng: np.random.Generator) -> Sum:
+        """What adds the reports up."""
+        return PermutedSum(ask, rng)
+
+    def collect(self, batches: Iterable[ReportBatch], asks: Sequence[Ask], minimum_batch: int, rngs: Rngs) -> Counts:
+        """Through the front door, then `conclude`."""
+        keys = {ask.use_case: ask for ask in asks}
+        tallies = intake(batches, {key: self.open(ask, rngs[key]) for key, ask in keys.items()}, minimum_batch)
+        return {key: self.conclude(ask, tallies[key], rngs[key]) for key, ask in keys.items()}
+
+    def conclude(self, ask: Ask, tally: Tally, rng: np.random.Generator) -> Collected:
+        """The tally and its mechanism's estimate."""
+        return Collected(tally=tally, estimate=ask.estimate(tally))
 
     def parameters(self, mechanism: Mechanism) -> Parameters:
         """The mechanism's own."""
         return mechanism.parameters
 
-    def standard_error(self, mechanism: Mechanism, reports: int) -> float:
+    def standard_error(self, mechanism: Mechanism, reports: int, count: float = 0.0) -> float:
         """The mechanism's own."""
-        return mechanism.standard_error(reports)
+        return mechanism.standard_error(reports, count)
+
+    def support_law(self, mechanism: Mechanism, reports: int, count: int) -> Binomials:
+        """The mechanism's own. Raises ValueError for one that has none."""
+        law = mechanism.support_law(reports, count)
+        if law is None:
+            raise ValueError(
+                f"the tally of {mechanism.name} is no sum of two binomials, as exact bounds need; use "
+                "mechanism=randomized_response"
+            )
+        return law
 
     def cost(self, mechanism: Mechanism) -> float:
         """The local epsilon of a report."""
@@ -145,7 +210,7 @@ class _NoisyReports:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalTrust(_NoisyReports):
+class LocalTrust(TrustModel):
     """Each device adds the noise; nobody is trusted."""
 
     name: ClassVar[str] = "local"
@@ -155,16 +220,17 @@ class LocalTrust(_NoisyReports):
     )
     colluding: ClassVar[int] = 0
 
-    def claim(self, mechanism: Mechanism, reports: int) -> Claim:
-        """The local epsilon, whatever the number of reports."""
-        return Claim(epsilon=mechanism.epsilon, delta=0.0)
+    def claim(self, mechanism: Mechanism, reports: int, per_device: int = 1) -> Claim:
+        """The local epsilon of all of a device's reports, however many others there are."""
+        check_per_device(per_device)
+        return Claim(epsilon=per_device * mechanism.epsilon, delta=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShuffledTrust(_NoisyReports):
+class ShuffledTrust(TrustModel):
     """As LocalTrust, and a shuffler between devices and server is trusted with the order of reports.
 
-    The shuffler is `aggregate.ingest`, which here runs under one roof with the server: the claim is for a deployment in
+    The shuffler is `aggregate.intake`, which here runs under one roof with the server: the claim is for a deployment in
     which it does not. `colluding` devices are taken off the reports that a device hides in. Raises ValueError for delta
     outside (0, 1) or colluding < 0.
     """
@@ -184,7 +250,7 @@ class ShuffledTrust(_NoisyReports):
         """The model in words."""
         return Words(
             noise_from="each device",
-            server_sees="the noisy reports of a round in random order, without senders",
+            server_sees="the noisy reports of a poll in random order, without senders",
             randomness=AES,
             floating_point=NO_FLOATS,
             assumes=(
@@ -193,21 +259,29 @@ class ShuffledTrust(_NoisyReports):
             ),
         )
 
-    def mechanism(self, local: Local, values: int, minimum_batch: int) -> Mechanism:
+    def mechanism(self, local: Local, values: int, minimum_batch: int, per_device: int = 1) -> Mechanism:
         """The local randomizer, if a minimum batch hides anybody."""
-        check_honest(minimum_batch, self.colluding)
+        check_honest(minimum_batch, self.colluding * per_device)
         return super().mechanism(local, values, minimum_batch)
 
-    def claim(self, mechanism: Mechanism, reports: int) -> Claim:
-        """Amplification by shuffling among the honest reports; never above the local epsilon."""
-        return Claim(
-            epsilon=amplify_by_shuffling(mechanism, reports - self.colluding, self.delta),
-            delta=self.delta,
-        )
+    def claim(self, mechanism: Mechanism, reports: int, per_device: int = 1) -> Claim:
+        """Amplification by shuffling among the honest reports; never above the local epsilon.
+
+        Several reports of one device may be in one shuffle, so they count as a group (privacy.accounting).
+        """
+        check_per_device(per_device)
+        epsilon = _shuffled(mechanism, reports - self.colluding * per_device, per_device, self.delta)
+        return Claim(epsilon=min(epsilon, per_device * mechanism.epsilon), delta=self.delta)
+
+
+@lru_cache(maxsize=256)
+def _shuffled(mechanism: Mechanism, honest: int, per_device: int, delta: float) -> float:
+    """Takes up to a second, and every statement of a run asks again."""
+    return group_epsilon(lambda share: amplify_by_shuffling(mechanism, honest, share), per_device, delta)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CentralBaseline:
+class CentralBaseline(TrustModel):
     """BASELINE, not for release: the server sees raw votes and adds Gaussian noise to their histogram.
 
     This is Private Evolution (Lin et al. 2024). The tally that is kept is the noisy one, rounded. Raises ValueError for
@@ -240,42 +314,50 @@ class CentralBaseline:
         """The least Gaussian noise for this (epsilon, delta)."""
         return GaussianBaseline(sigma=gaussian_sigma(self.epsilon, delta=self.delta, sensitivity=_MOVED_VOTE))
 
-    def mechanism(self, local: Local, values: int, minimum_batch: int) -> Mechanism:
+    def mechanism(self, local: Local, values: int, minimum_batch: int, per_device: int = 1) -> Mechanism:
         """Raw votes."""
         check_honest(minimum_batch, 0)
         return NoPrivacy(domain_size=values)
 
-    def collect(
-        self,
-        batches: Iterable[ReportBatch],
-        mechanism: Mechanism,
-        use_case: str,
-        minimum_batch: int,
-        rng: np.random.Generator,
-    ) -> Collected:
-        """Count raw votes, add noise, keep only what has noise on it."""
-        raw = mechanism.tally(ingest(batches, minimum_batch, rng)[use_case])
-        estimate = self.noise.estimate(raw, rng)
-        kept = Tally(np.rint(estimate.counts).astype(np.int64), raw.reports, self.parameters(mechanism))
-        return Collected(tally=kept, estimate=estimate, report_bits=mechanism.report_bits)
+    def conclude(self, ask: Ask, tally: Tally, rng: np.random.Generator) -> Collected:
+        """Add noise to the raw votes, and keep only what has noise on it."""
+        estimate = self.noise.estimate(tally, rng)
+        kept = Tally(np.rint(estimate.counts).astype(np.int64), tally.reports, self.parameters(ask.mechanism))
+        return Collected(tally=kept, estimate=asked_of(estimate, ask))
 
     def parameters(self, mechanism: Mechanism) -> Parameters:
         """Of the Gaussian noise."""
         return {"mechanism": self.noise.name, "sigma": self.noise.sigma, "domain_size": mechanism.domain_size}
 
-    def standard_error(self, mechanism: Mechanism, reports: int) -> float:
+    def standard_error(self, mechanism: Mechanism, reports: int, count: float = 0.0) -> float:
         """The noise's standard deviation."""
         return self.noise.sigma
 
-    def claim(self, mechanism: Mechanism, reports: int) -> Claim:
-        """Exact Gaussian accounting of one round."""
+    def support_law(self, mechanism: Mechanism, reports: int, count: int) -> Binomials:
+        """None: the noise is Gaussian."""
+        raise ValueError(
+            "under trust=central the noise on a count is Gaussian, no sum of two binomials; use trust=local"
+        )
+
+    def claim(self, mechanism: Mechanism, reports: int, per_device: int = 1) -> Claim:
+        """Exact Gaussian accounting of what is released; all reports of a device move the counts together."""
+        check_per_device(per_device)
         check_honest(reports, 0)
-        found = gaussian_epsilon(self.noise.sigma, delta=self.delta, sensitivity=_MOVED_VOTE)
-        return Claim(epsilon=min(self.epsilon, found), delta=self.delta)
+        moved = per_device * _MOVED_VOTE
+        found = gaussian_epsilon(self.noise.sigma, delta=self.delta, sensitivity=moved)
+        return Claim(epsilon=min(self.epsilon, found) if per_device == 1 else found, delta=self.delta)
 
     def cost(self, mechanism: Mechanism) -> float:
         """The epsilon of the noisy histogram."""
         return self.epsilon
+
+
+def asked_of(estimate: Estimate, ask: Ask) -> Estimate:
+    """Of an estimate of all values of a histogram, those that are asked for."""
+    wanted = ask.needs.asked
+    if wanted is None:
+        return estimate
+    return Estimate(estimate.counts[wanted], estimate.stderr[wanted], estimate.reports)
 
 
 def check_epsilon(epsilon: float) -> None:
@@ -287,6 +369,11 @@ def check_epsilon(epsilon: float) -> None:
 def check_colluding(colluding: int) -> None:
     """Raise ValueError unless colluding is a whole number >= 0."""
     check_whole("trust.colluding", colluding, 0, "devices of a cohort that an attacker may control")
+
+
+def check_per_device(per_device: int) -> None:
+    """Raise ValueError unless per_device is a whole number >= 1: a claim for no report would be epsilon 0."""
+    check_whole("per_device", per_device, 1, "reports of one device")
 
 
 def check_honest(reports: int, colluding: int) -> int:

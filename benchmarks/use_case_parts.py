@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from aggregate.discoveries import release_discoveries
-from aggregate.fragments import FragmentRule, release_fragments
-from aggregate.histogram import Histogram, ReleaseRule, intervals, release_histogram, tally_stream
+from aggregate.discoveries import WordSearch
+from aggregate.fragments import FragmentRule
+from aggregate.histogram import Decided, Histogram, ReleaseRule, intervals, release_histogram
+from aggregate.intake import PermutedSum, intake
+from aggregate.trust import LocalTrust
 from device_poll.events.activity import Activity
-from device_poll.events.fleet import EventFleet, Held
+from device_poll.events.fleet import EventFleet
 from device_poll.events.fragments import PromptFragments
 from device_poll.events.frequencies import EmojiFrequencies, RankedDomains, WordFrequencies
+from device_poll.events.held import Held
 from device_poll.events.vocabulary import Vocabulary
 from device_poll.sources.items import SourceError
 from privacy import (
@@ -36,12 +39,14 @@ from privacy import (
     SequenceFragmentPuzzle,
     SubsetSelection,
 )
-from privacy.hashing import hash_strings
-from privacy.mechanism import Estimate, ReportBatch, Tally
+from privacy.dictionary import Dictionary
+from privacy.mechanism import Estimate, Mechanism, Tally
+from privacy.poll import Ask, Choice, Needs, ReportBatch
 from privacy.randomness import Stage, generator
 
 ACTIVITY = Activity(mean=3.0, sigma=1.0)
 MINIMUM_BATCH = 1000
+TRUST = LocalTrust()
 RULE = ReleaseRule(minimum_count=100, threshold=4.0)
 LEXICON = ("in_debian_wamerican_huge", "in_npm_word_list")
 TOP = 20
@@ -70,18 +75,24 @@ class Clock:
         return self.spent, time.perf_counter() - self.started - self.spent
 
 
-def warm(mechanism: Any, values: np.ndarray, estimate: Callable[[Tally], object]) -> None:
-    """Compile what the clock should not see."""
-    reports = mechanism.privatize(values[:200], np.random.default_rng(0))
-    estimate(
-        tally_stream(
-            [ReportBatch("warm", np.arange(len(reports)), reports)],
-            mechanism,
-            "warm",
-            1,
-            generator(0, 0, Stage.SHUFFLE),
-        )
-    )
+def ask_of(key: str, mechanism: Mechanism, needs: Needs) -> Ask:
+    """One question, answered once."""
+    return Ask(use_case=key, round=0, mechanism=mechanism, needs=needs)
+
+
+def add_up(batches: Iterable[ReportBatch], ask: Ask, seed: int) -> Tally:
+    """The tally of all reports, by way of the server's front door."""
+    rng = generator(seed, 0, Stage.SHUFFLE)
+    return intake(batches, {ask.use_case: PermutedSum(ask, rng)}, MINIMUM_BATCH)[ask.use_case]
+
+
+def warm(dictionary: Dictionary, small: Mechanism, then: Callable[[Ask, Tally], object] = Ask.estimate) -> None:
+    """Compile what the clock should not see, with a mechanism of the same kind."""
+    ask = ask_of("warm", small, dataclasses.replace(dictionary, mechanism=small))
+    total = PermutedSum(ask, np.random.default_rng(0), gathered=1)
+    for _ in range(2):  # the first makes a tally, the second adds to it
+        total.add(small.privatize(dictionary.encoded[dictionary.fits][:200], np.random.default_rng(0)))
+    then(ask, total.close())
 
 
 def rank_correlation(estimated: np.ndarray, truth: np.ndarray) -> float:
@@ -93,20 +104,34 @@ def emoji(path: str, locale: str, number: int, devices: int, seed: int, workers:
     """One locale, report by report: CMS m=1024 k=65536 at epsilon 4, one report a device and day."""
     (vocabulary,) = EmojiFrequencies(path=path, segments=(locale,)).load().vocabularies
     sketch = CountMeanSketch(epsilon=4.0, rows=65_536, columns=1024, hash_seed=seed)
-    hashes, key, d = hash_strings(vocabulary.values), f"emoji.{locale}", len(vocabulary)
-    held = Held(key=key, encoded=hashes, weights=vocabulary.weights, fits=np.ones(d, dtype=bool), mechanism=sketch)
+    dictionary = Dictionary.of(key=f"emoji.{locale}", texts=vocabulary.values, mechanism=sketch)
     fleet = EventFleet(
-        held=(held,), devices=devices, activity=ACTIVITY, cap=1, seed=seed, segment_number=number, workers=workers
+        held=(held_of(dictionary, vocabulary),),
+        devices=devices,
+        activity=ACTIVITY,
+        cap=1,
+        seed=seed,
+        segment_number=number,
+        workers=workers,
     )
-    small = dataclasses.replace(sketch, rows=16)
-    warm(small, hashes, lambda tally: small.estimate(tally, hashes))
-    clock = Clock()
-    tally = tally_stream(clock.devices(fleet.send(0)), sketch, key, MINIMUM_BATCH, generator(seed, 0, Stage.SHUFFLE))
-    estimate = sketch.estimate(tally, hashes)
-    histogram = release_histogram(estimate, vocabulary.values, RULE)
+    warm(dictionary, dataclasses.replace(sketch, rows=16))
+    ask, clock = ask_of(dictionary.key, sketch, dictionary), Clock()
+    estimate = ask.estimate(add_up(clock.devices(fleet.answer([ask])), ask, seed))
+    histogram = release_histogram(estimate, dictionary.values, RULE)
     seconds = clock.both()
-    return {"locale": locale, "d": d, "seconds": seconds, "histogram": histogram} | judged(
+    return {"locale": locale, "d": len(vocabulary), "seconds": seconds, "histogram": histogram} | judged(
         histogram, estimate, vocabulary.values, fleet.truth(0)[0].counts
+    )
+
+
+def held_of(dictionary: Dictionary, vocabulary: Vocabulary) -> Held:
+    """The dictionary on the devices, all of whose events are of it."""
+    return Held(
+        key=dictionary.key,
+        encoded=dictionary.encoded,
+        weights=vocabulary.weights,
+        fits=dictionary.fits,
+        mechanism=dictionary.mechanism,
     )
 
 
@@ -137,11 +162,12 @@ def sketch(path: str, name: str, reports: int, seed: int) -> dict[str, Any]:
         if name == "HCMS"
         else CountMeanSketch(epsilon=4.0, rows=65_536, columns=1024, hash_seed=seed)
     )
-    hashes, rng = hash_strings(vocabulary.values), generator(seed, 0, Stage.EVENTS)
+    dictionary = Dictionary.of(key="domains", texts=vocabulary.values, mechanism=mechanism)
+    hashes, rng = dictionary.encoded, generator(seed, 0, Stage.EVENTS)
     chunk = 1 << 22 if name == "HCMS" else 1 << 16
     truth = np.zeros(len(hashes), dtype=np.int64)
-    small = dataclasses.replace(mechanism, rows=16)
-    warm(small, hashes, lambda tally: small.estimate(tally, hashes))
+    warm(dictionary, dataclasses.replace(mechanism, rows=16))
+    ask = ask_of(dictionary.key, mechanism, dictionary)
 
     def batches() -> Iterator[ReportBatch]:
         for start in range(0, reports, chunk):
@@ -149,14 +175,12 @@ def sketch(path: str, name: str, reports: int, seed: int) -> dict[str, Any]:
             values = np.repeat(np.arange(len(hashes)), counts := rng.multinomial(n, vocabulary.weights))
             truth[:] += counts
             stream = DeviceStream.simulation(seed=seed, round=0, stage=Stage.PRIVATIZE, chunk=start // chunk)
-            yield ReportBatch("domains", np.arange(n), mechanism.privatize(hashes[values], stream))
+            yield ReportBatch(ask.use_case, np.arange(n), mechanism.privatize(hashes[values], stream))
 
     clock = Clock()
-    tally = tally_stream(
-        clock.devices(batches()), mechanism, "domains", MINIMUM_BATCH, generator(seed, 0, Stage.SHUFFLE)
-    )
+    tally = add_up(clock.devices(batches()), ask, seed)
     tallied = clock.both()
-    estimate = mechanism.estimate(tally, hashes)
+    estimate = ask.estimate(tally)
     seconds = clock.both()
     histogram = release_histogram(estimate, vocabulary.values, RULE)
     times = {"d": len(hashes), "seconds": seconds, "estimating": seconds[1] - tallied[1], "histogram": histogram}
@@ -179,22 +203,20 @@ def new_words(
     if lexicon:
         vocabulary, known = restricted(vocabulary, ~known), np.zeros(int((~known).sum()), dtype=bool)
     puzzle = SequenceFragmentPuzzle(epsilon=8.0, rows=rows, columns=1024, hash_seed=seed, fragment_share=share)
-    words = puzzle.codes.encode(vocabulary.values, unfit="drop")
-    d = len(vocabulary)
-    encoded, fits = np.zeros((d, puzzle.word_length), dtype=np.uint8), np.zeros(d, dtype=bool)
-    encoded[words.kept], fits[words.kept] = words.codes, True
-    held = Held(key="words.en", encoded=encoded, weights=vocabulary.weights, fits=fits, mechanism=puzzle)
-    fleet = EventFleet(held=(held,), devices=devices, activity=ACTIVITY, cap=2, seed=seed, workers=workers)
-    small = dataclasses.replace(puzzle, rows=16)
-    warm(small, words.codes, lambda tally: small.discover(tally, fragment_z=6.0))
-    clock = Clock()
-    tally = tally_stream(
-        clock.devices(fleet.send(0)), puzzle, "words.en", MINIMUM_BATCH, generator(seed, 0, Stage.SHUFFLE)
+    dictionary = Dictionary.of(key="words.en", texts=vocabulary.values, mechanism=puzzle, listed=False)
+    fleet = EventFleet(
+        held=(held_of(dictionary, vocabulary),), devices=devices, activity=ACTIVITY, cap=2, seed=seed, workers=workers
     )
-    found = puzzle.discover(
-        tally, fragment_z=z, false_discovery_rate=RULE.false_discovery_rate, minimum_count=RULE.minimum_count
-    )
-    histogram = release_discoveries(found, RULE)
+    rng = generator(seed, 0, Stage.SHUFFLE)
+
+    def decided(ask: Ask, tally: Tally, fragment_z: float) -> Decided:
+        rule = WordSearch(fragment_z=fragment_z).rule(RULE)
+        return rule.decide(ask, TRUST.conclude(ask, tally, rng), ())
+
+    warm(dictionary, dataclasses.replace(puzzle, rows=16), lambda ask, tally: decided(ask, tally, 6.0))
+    ask, clock = ask_of(dictionary.key, puzzle, dictionary), Clock()
+    found = decided(ask, add_up(clock.devices(fleet.answer([ask])), ask, seed), z)
+    histogram = found.histogram
     seconds, (sent,) = clock.both(), fleet.truth(0)
     place = {value: i for i, value in enumerate(vocabulary.values)}
     at = np.array([place.get(word, -1) for word in histogram.values], dtype=np.int64)
@@ -216,16 +238,14 @@ def new_words(
         "lexicon": lexicon,
         "seconds": seconds,
         "reports": reports,
-        "unfit": f"{words.too_long:,} too long, {words.out_of_alphabet:,} with letters outside the alphabet",
+        "unfit": ", ".join(f"{reason} {count:,}" for reason, count in dictionary.unfit.items()) or "none",
         "dropped": dict(sent.dropped),
         "steps": steps,
         "released": len(real),
         "held_by_none": int((~real).sum()),
         "new": [w for w, i in zip(histogram.values, at.tolist(), strict=True) if i >= 0 and not known[i]],
         "pieces": puzzle.positions * (puzzle.fragments << puzzle.puzzle_bits),
-        "search": {
-            k: getattr(found, k) for k in ("pieces_estimated", "pieces_kept", "joined", "wrong_hash", "candidates")
-        },
+        "search": found.more,
     }
 
 
@@ -237,29 +257,31 @@ def restricted(vocabulary: Vocabulary, keep: np.ndarray) -> Vocabulary:
 
 
 def fragments(path: str, epsilon: float, devices: int, candidates: int, minimum: int, seeds: int) -> dict[str, Any]:
-    """Randomized response with a null over fragments of prompts: the count needed, and every seed's releases."""
-    pool = PromptFragments(path=path, candidates=candidates).load()
-    mechanism = RandomizedResponse(epsilon=epsilon, domain_size=candidates, null=True)
-    rule = FragmentRule(minimum_count=minimum)
-    need = rule.count_needed(mechanism, devices)
+    """Randomized response over fragments of prompts: the count needed, and every seed's releases."""
+    pool, choice = PromptFragments(path=path, candidates=candidates).load(), Choice(candidates)
+    mechanism = RandomizedResponse(epsilon=epsilon, domain_size=choice.answers)
+    ask, rule = ask_of("fragments", mechanism, pool), FragmentRule(minimum_count=minimum)
+    need = rule.needed(TRUST, mechanism, devices, candidates)
     held_by_fewer = answered_by_fewer = released = enough = seen = 0
     for seed in range(seeds):
         answers = pool.answers(devices, ACTIVITY, seed)
         stream = DeviceStream.simulation(seed=seed, round=0, stage=Stage.PRIVATIZE, chunk=0)
         tally = mechanism.tally(mechanism.privatize(answers.values, stream))
-        found = set(release_fragments(mechanism, tally, pool.candidates, rule).values)
-        answered = np.bincount(answers.values[answers.values >= 0], minlength=candidates)
+        collected = TRUST.conclude(ask, tally, generator(seed, 0, Stage.SHUFFLE))
+        found = set(rule.decide(ask, collected, pool.candidates).histogram.values)
+        answered = choice.counted(answers.values)[: choice.none]
         out = np.array([fragment in found for fragment in pool.candidates])
         held_by_fewer += int((out & (answers.held < minimum)).sum())
         answered_by_fewer += int((out & (answered < minimum)).sum())
         released, enough = released + int(out.sum()), enough + int((answered >= need).sum())
         seen += int((out & (answered >= need)).sum())
+    cutoff = rule.cutoff(lambda count: TRUST.support_law(mechanism, devices, count), devices, candidates)
     return {
         "epsilon": epsilon,
         "devices": devices,
-        "cutoff": rule.cutoff(mechanism, devices),
+        "cutoff": cutoff,
         "need": need,
-        "detected": detected(mechanism, rule, devices, need),
+        "detected": detected(mechanism, cutoff, devices, need),
         "released": released / seeds,
         "seen": seen / enough if enough else float("nan"),
         "held_by_fewer": held_by_fewer,
@@ -267,13 +289,12 @@ def fragments(path: str, epsilon: float, devices: int, candidates: int, minimum:
     }
 
 
-def detected(mechanism: RandomizedResponse, rule: FragmentRule, devices: int, need: float, polls: int = 2000) -> float:
+def detected(mechanism: Mechanism, cutoff: int, devices: int, need: float, polls: int = 2000) -> float:
     """In which share of simulated polls a fragment that `need` devices answer is released."""
     if not np.isfinite(need):
         return float("nan")
-    counts, rng = np.zeros(mechanism.domain_size + 1, dtype=np.int64), np.random.default_rng(0)
+    counts, rng = np.zeros(mechanism.domain_size, dtype=np.int64), np.random.default_rng(0)
     counts[0], counts[-1] = int(need), devices - int(need)
-    cutoff = rule.cutoff(mechanism, devices)
     return float(np.mean([mechanism.simulate_tally(counts, rng).sums[0] >= cutoff for _ in range(polls)]))
 
 
@@ -296,11 +317,9 @@ def oracle(path: str, name: str, epsilon: float, reports: int, seed: int) -> dic
     (vocabulary,) = EmojiFrequencies(path=path, segments=("en",)).load().vocabularies
     d = len(vocabulary)
     mechanism = ORACLES[name](epsilon, d, seed)
-    sketched = mechanism.domain_size == 1 << 64
-    held = hash_strings(vocabulary.values) if sketched else np.arange(d)
-    asked = held if sketched else None
-    small = dataclasses.replace(mechanism, rows=16) if sketched else mechanism
-    warm(small, held, lambda tally: small.estimate(tally, asked))
+    dictionary = Dictionary.of(key="emoji", texts=vocabulary.values, mechanism=mechanism)
+    warm(dictionary, dataclasses.replace(mechanism, rows=16) if mechanism.hashed else mechanism)
+    ask, held = ask_of(dictionary.key, mechanism, dictionary), dictionary.encoded
     truth = np.random.default_rng(seed).multinomial(reports, vocabulary.weights)
     values, chunk, device = np.repeat(np.arange(d), truth), 1 << 16, 0.0
 
@@ -311,11 +330,10 @@ def oracle(path: str, name: str, epsilon: float, reports: int, seed: int) -> dic
             stream = DeviceStream.simulation(seed=seed, round=0, stage=Stage.PRIVATIZE, chunk=start // chunk)
             made = mechanism.privatize(held[values[start : start + chunk]], stream)
             device += time.thread_time() - before
-            yield ReportBatch("emoji", np.arange(len(made)), made)
+            yield ReportBatch(ask.use_case, np.arange(len(made)), made)
 
     before = time.thread_time()
-    tally = tally_stream(batches(), mechanism, "emoji", MINIMUM_BATCH, generator(seed, 0, Stage.SHUFFLE))
-    estimate = mechanism.estimate(tally, asked)
+    estimate = ask.estimate(add_up(batches(), ask, seed))
     server = time.thread_time() - before - device
     top = np.argsort(-truth, kind="stable")[:TOP]
     return {

@@ -5,7 +5,7 @@
     python -m benchmarks.use_cases oracles --emojis emojis.jsonl.gz --reports 1e6
 
 Parts: emoji (two locales, CMS), sketches (HCMS and CMS of Apple's sizes on domains), new_words (SFP, with and without a
-lexicon on the device), fragments (randomized response with a null), oracles (every mechanism at equal epsilon). Each
+lexicon on the device), fragments (randomized response), oracles (every mechanism at equal epsilon). Each
 measurement is a child process of its own: its seconds are wall seconds after everything is compiled, its memory is the
 most that the process ever held. Prints Markdown.
 """
@@ -173,7 +173,7 @@ def new_words(options: argparse.Namespace) -> None:
             f"Words that do not fit: {one['unfit']}. Events not sent: {dropped}.\n"
             f"Search: {found['pieces_estimated']:,} of {one['pieces']:,} pieces estimated, "
             f"{found['pieces_kept']:,} kept; {found['joined']:,} words joined, "
-            f"{found['wrong_hash']:,} of them wrongly; {found['candidates']:,} candidates.\n"
+            f"{found['wrong_joins']:,} of them wrongly; {found['candidates']:,} candidates.\n"
             f"Devices {devices:.1f} s, server {server:.1f} s, {one['memory']:.2f} GiB.\n\n"
             f"In no dictionary ({len(one['new'])}): {', '.join(one['new'][:60]) or '-'}"
         )

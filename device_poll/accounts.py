@@ -68,12 +68,13 @@ class Accounts:
     first_day: int = 0
     repeatable: bool = True
 
-    def token(self, asked: str, round: int) -> Token:
+    def token(self, asked: str, round: int, *, day: int | None = None) -> Token:
         """Names a poll of this run; `asked` is a digest of what its reports depend on beside the configuration.
 
-        The same token is never debited twice, so it must stand for the same reports, bit for bit.
+        `day` counts from the run's first, and is the round's number unless given. The same token is never debited
+        twice, so it must stand for the same reports, bit for bit.
         """
-        return Token(use_case=f"{self.run} {asked}", round=round, day=self.first_day + round)
+        return Token(use_case=f"{self.run} {asked}", round=round, day=self.first_day + (round if day is None else day))
 
     def paid(self, token: Token, cohort: NDArray[np.int64]) -> Mask:
         """bool[n]: whose report has left."""
@@ -93,10 +94,7 @@ class Accounts:
             # The same report may travel again only as the very same bits; noise drawn anew would cost anew.
             paid[paid] = self.ledger.send(token, cohort[paid], identical=self.repeatable)
             if not paid.any():
-                raise PopulationError(
-                    f"round {token.round} was polled before, its result was lost, and its noise does not repeat: its "
-                    "devices have spent what it cost; another seed or first_day is another run, which costs anew"
-                )
+                raise self._lost(token)
             return paid
         cost = self._cost(mechanism)
         ready = self.ledger.debit(token, cohort, cost)
@@ -104,6 +102,18 @@ class Accounts:
             self.ledger.cancel(token)
             raise self._too_few(token.round, int(ready.sum()), cost)
         return self._send(token, cohort, ready)
+
+    def pay_some(self, token: Token, devices: NDArray[np.int64], mechanism: Mechanism) -> Mask:
+        """bool[n]: whose report may leave now, of devices that do not wait for each other.
+
+        For reports that devices send by themselves, block after block: how many come is known when all have come, so
+        no poll is called off here, and the front door refuses a batch that is too small.
+        """
+        if not self.repeatable and self.paid(token, devices).any():
+            raise self._lost(token)
+        leaving = self.ledger.debit(token, devices, self._cost(mechanism))
+        leaving[leaving] = self.ledger.send(token, devices[leaving], identical=self.repeatable)
+        return leaving
 
     def book(self, token: Token, cohort: NDArray[np.int64], mechanism: Mechanism) -> int:
         """How many devices have paid for a poll that is over; a ledger that does not know it is told now."""
@@ -128,6 +138,12 @@ class Accounts:
         sent = ready.copy()
         sent[ready] = self.ledger.send(token, cohort[ready])
         return sent
+
+    def _lost(self, token: Token) -> PopulationError:
+        return PopulationError(
+            f"round {token.round} was polled before, its result was lost, and its noise does not repeat: its devices "
+            "have spent what it cost; another seed or first_day is another run, which costs anew"
+        )
 
     def _too_few(self, round: int, ready: int, cost: int) -> PopulationError:
         caps = self.ledger.budget

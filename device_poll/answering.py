@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from device_poll.matching import Matcher
 from device_poll.population import Population, PopulationError, device_codes
 from embed.compact import CompactEmbeddings
+from privacy.poll import Choice
 from privacy.randomness import Stage, generator
 
 
@@ -38,10 +39,10 @@ class AnswerRule:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """`values` int64[n]: a candidate, or the number of candidates for none; `similarity` float64[n]: cosines."""
+    """`values` int64[n]: a candidate, or `Choice.none`; `similarity` float64[n]: cosines, where there are any."""
 
     values: NDArray[np.int64]
-    similarity: NDArray[np.float64]
+    similarity: NDArray[np.float64] | None
 
 
 def answer(
@@ -60,7 +61,7 @@ def answer(
     order = np.lexsort((matches.nearest, -matches.similarity, owner))
     first = order[np.r_[True, np.diff(owner[order]) > 0]] if len(order) else order
     similarity = matches.similarity[first]
-    values = np.where(similarity >= rule.none_below, matches.nearest[first], len(slate.codes))
+    values = np.where(similarity >= rule.none_below, matches.nearest[first], Choice(len(slate)).none)
     return Answers(values=values.astype(np.int64), similarity=similarity)
 
 

@@ -1,117 +1,188 @@
-"""The simulated fleet: polls a cohort, debits its devices, and hands over privatized reports, block by block.
+"""The simulated fleet: asks a cohort, debits its devices, and hands over privatized reports, block by block.
 
-    fleet = SimulatedFleet(population=..., cohorts=cohorts, rule=AnswerRule(), seed=0, accounts=Accounts(...))
-    for batch in fleet.poll("mail", slate, mechanism, round=0): ...     # of the devices that could pay
+    nearest = NearestAnswers(population=..., rule=AnswerRule(), seed=0)
+    fleet = SimulatedFleet(answers=nearest, cohorts=cohorts, seed=0, accounts=Accounts(...))
+    for batch in fleet.answer([ask]): ...                    # of the devices that could pay
 
-Block i of a cohort draws from the stream (seed, round, PRIVATIZE, i), so the reports do not depend on how many workers
-run. The block size is part of that contract and no knob.
+Each device of the cohort answers once; what it answers is the `answers`' business (nearest candidate, fragment of a
+prompt). Block i of a cohort draws from the stream (seed, round, PRIVATIZE, first_chunk + i), so the reports do not
+depend on how many workers run. The block size is part of that contract and no knob.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_poll.accounts import Accounts
 from device_poll.answering import AnswerRule, Answers, answer
 from device_poll.cohorts import Cohorts
 from device_poll.population import Population
 from device_poll.report_log import ReportLog
+from device_poll.sealing import sealed, simulated_masks
 from embed.compact import CompactEmbeddings
 from privacy.budget import Token
 from privacy.ledger import Mask
-from privacy.mechanism import Mechanism, ReportBatch
+from privacy.mechanism import Mechanism
+from privacy.poll import Advance, Ask, Choice, ReportBatch
 from privacy.randomness import DeviceStream, Stage
 
-BLOCK = 4096
-"""Devices per stream."""
+
+class CohortAnswers(Protocol):
+    """What the devices of a cohort would answer: the noise-free truth, which never leaves a device."""
+
+    @property
+    def block(self) -> int:
+        """Devices per stream."""
+
+    @property
+    def first_chunk(self) -> int:
+        """The place of the first block's stream; no two workloads of one seed may share one."""
+
+    @property
+    def digest(self) -> str:
+        """Names everything that the devices hold."""
+
+    def choice(self, needs: Any) -> Choice:
+        """The answers that there are."""
+
+    def of(self, needs: Any, devices: NDArray[np.int64], round: int) -> Answers:
+        """The answers of these devices in a round, in their order."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NearestAnswers:
+    """Devices that answer with the candidate of a slate nearest to one of their recent items, or 'none of these'."""
+
+    population: Population = field(repr=False)
+    rule: AnswerRule
+    seed: int
+
+    block: ClassVar[int] = 4096
+    first_chunk: ClassVar[int] = 0
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the vectors and whose they are."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.population.offsets).data)
+        digest.update(np.ascontiguousarray(self.population.embeddings).data)
+        return digest.hexdigest()
+
+    def choice(self, needs: CompactEmbeddings) -> Choice:
+        """The slate's candidates, or none."""
+        return Choice(len(needs))
+
+    def of(self, needs: CompactEmbeddings, devices: NDArray[np.int64], round: int) -> Answers:
+        """See device_poll/answering.py."""
+        return answer(self.population, devices, needs, self.rule, seed=self.seed, round=round)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SimulatedFleet:
     """Devices in one process. `workers` is a speed knob; `watch`, if given, keeps the report log of one device.
 
-    `accounts` debit every poll; without them all reachable devices answer and nobody pays (evaluation).
+    `accounts` debit every poll; without them all reachable devices whose owners agreed answer, and nobody pays.
     """
 
-    population: Population = field(repr=False)
+    answers: CohortAnswers = field(repr=False)
     cohorts: Cohorts = field(repr=False)
-    rule: AnswerRule
     seed: int
     workers: int = 1
     watch: ReportLog | None = None
     accounts: Accounts | None = None
 
-    def true_answers(self, slate: CompactEmbeddings, round: int) -> Answers:
+    def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
+        """Reports of those of each round's cohort that can pay for one.
+
+        Raises ValueError if a mechanism's domain does not fit what is asked and PopulationError if too few can pay.
+        """
+        for ask in asks:
+            yield from sealed(self._reports(ask, advance), {ask.use_case: ask}, simulated_masks(self.seed))
+
+    def true_answers(self, needs: Any, round: int) -> Answers:
         """The noise-free answers of the devices that reported in a round: for evaluation only.
 
         With accounts, of a round that was polled; without, of all reachable devices.
         """
-        answers, answered = self._answers(slate, round), self.answered(slate, round)
-        return Answers(values=answers.values[answered], similarity=answers.similarity[answered])
+        answers, answered = self._answers(needs, round), self.answered(needs, round)
+        similarity = answers.similarity
+        return Answers(values=answers.values[answered], similarity=None if similarity is None else similarity[answered])
 
-    def answered(self, slate: CompactEmbeddings, round: int) -> Mask:
-        """bool[n]: which of the round's reachable devices sent a report about this slate. Not for the server."""
+    def answered(self, needs: Any, round: int) -> Mask:
+        """bool[n]: which of the round's reachable devices sent a report about this. Not for the server."""
         cohort = self.cohorts.answering[round]
         if self.accounts is None:
-            return np.ones(len(cohort), dtype=np.bool_)
-        return self.accounts.paid(self._token(self.accounts, slate, round), cohort)
+            return self._agreed(cohort)
+        return self.accounts.paid(self._token(self.accounts, needs, round), cohort)
 
-    def poll(self, use_case: str, slate: CompactEmbeddings, mechanism: Mechanism, round: int) -> Iterator[ReportBatch]:
-        """Reports of those of the round's cohort that can pay for one.
+    def pay(self, ask: Ask) -> Mask:
+        """bool[n]: whose report may leave now (Accounts.pay); without accounts all that are reachable and agreed.
 
-        Raises ValueError if the mechanism's domain does not fit the slate and PopulationError if too few can pay.
+        Raises PopulationError if too few can pay.
         """
-        if mechanism.domain_size != len(slate.codes) + 1:
-            raise ValueError(
-                f"the mechanism has {mechanism.domain_size} values; {len(slate.codes)} candidates and 'none of these' "
-                f"need {len(slate.codes) + 1}"
-            )
-        devices = self.cohorts.answering[round]
-        leaves = np.ones(len(devices), dtype=np.bool_)
-        if self.accounts is not None:
-            leaves = self.accounts.pay(self._token(self.accounts, slate, round), devices, mechanism)
-        values = self._answers(slate, round).values
+        devices = self.cohorts.answering[ask.round]
+        if self.accounts is None:
+            return self._agreed(devices)
+        return self.accounts.pay(self._token(self.accounts, ask.needs, ask.round), devices, ask.mechanism)
 
-        def privatize(block: int) -> ReportBatch:
-            part = slice(block * BLOCK, (block + 1) * BLOCK)
-            rng = DeviceStream.simulation(seed=self.seed, round=round, stage=Stage.PRIVATIZE, chunk=block)
-            # Drawn for silent devices too, and dropped: as on a real device, whose report does not depend on who else
-            # has budget. Only so is a report the same in every ledger.
-            reports = mechanism.privatize(values[part], rng)
-            return ReportBatch(use_case, devices[part][leaves[part]], reports[leaves[part]])
-
-        blocks = range(-(-len(devices) // BLOCK))
-        with ThreadPoolExecutor(max_workers=self.workers) as pool:
-            for batch in pool.map(privatize, blocks):
-                if self.watch is not None:
-                    self.watch.note(batch, mechanism, round)
-                yield batch
-
-    def book(self, slate: CompactEmbeddings, mechanism: Mechanism, round: int) -> int:
+    def book(self, needs: Any, mechanism: Mechanism, round: int) -> int:
         """How many devices have paid for a round that is over (Accounts.book); without accounts all that answered."""
         cohort = self.cohorts.answering[round]
         if self.accounts is None:
-            return len(cohort)
-        return self.accounts.book(self._token(self.accounts, slate, round), cohort, mechanism)
+            return int(self._agreed(cohort).sum())
+        return self.accounts.book(self._token(self.accounts, needs, round), cohort, mechanism)
 
-    def _answers(self, slate: CompactEmbeddings, round: int) -> Answers:
-        return answer(self.population, self.cohorts.answering[round], slate, self.rule, seed=self.seed, round=round)
+    def report_of(self, ask: Ask, device: int) -> Any:
+        """The report of one device that is in the ask's cohort: the same as in `answer`. Debits nobody."""
+        devices = self.cohorts.answering[ask.round]
+        position = int(np.searchsorted(devices, device))
+        block = position // self.answers.block
+        return self._privatized(ask, self._answers(ask.needs, ask.round).values, block)[position % self.answers.block]
 
-    def _token(self, accounts: Accounts, slate: CompactEmbeddings, round: int) -> Token:
+    def _reports(self, ask: Ask, advance: Advance | None) -> Iterator[ReportBatch]:
+        choice, given = self.answers.choice(ask.needs), ask.mechanism.domain_size
+        if given != choice.answers:
+            raise ValueError(
+                f"the mechanism has {given} values; {choice.candidates} candidates and 'none of these' need "
+                f"{choice.answers}"
+            )
+        devices, size, leaves = self.cohorts.answering[ask.round], self.answers.block, self.pay(ask)
+        values = self._answers(ask.needs, ask.round).values
+
+        def privatize(block: int) -> ReportBatch:
+            part = slice(block * size, (block + 1) * size)
+            # Drawn for silent devices too, and dropped: as on a real device, whose report does not depend on who else
+            # has budget. Only so is a report the same in every ledger.
+            reports = self._privatized(ask, values, block)
+            return ReportBatch(ask.use_case, devices[part][leaves[part]], reports[leaves[part]])
+
+        with ThreadPoolExecutor(max_workers=self.workers) as pool:
+            for block, batch in enumerate(pool.map(privatize, range(-(-len(devices) // size)))):
+                if self.watch is not None:
+                    self.watch.note(batch, ask.mechanism, ask.round)
+                yield batch
+                if advance is not None:
+                    advance(min((block + 1) * size, len(devices)), len(devices))
+
+    def _privatized(self, ask: Ask, values: NDArray[np.int64], block: int) -> Any:
+        chunk = self.answers.first_chunk + block
+        rng = DeviceStream.simulation(seed=self.seed, round=ask.round, stage=Stage.PRIVATIZE, chunk=chunk)
+        return ask.mechanism.privatize(values[block * self.answers.block : (block + 1) * self.answers.block], rng)
+
+    def _agreed(self, devices: NDArray[np.int64]) -> Mask:
+        # A cohort may hold devices whose owners did not agree (`everybody`); with accounts, the ledger knows which.
+        return np.isin(devices, self.cohorts.members, assume_unique=True)
+
+    def _answers(self, needs: Any, round: int) -> Answers:
+        return self.answers.of(needs, self.cohorts.answering[round], round)
+
+    def _token(self, accounts: Accounts, needs: Any, round: int) -> Token:
         # The configuration does not say everything: a writer can write other candidates, and devices get new mail.
-        digest = hashlib.sha256(self._items + f"{slate.codes.shape} {slate.scale!r} ".encode())
-        digest.update(np.ascontiguousarray(slate.codes).data)
-        return accounts.token(digest.hexdigest(), round)
-
-    @cached_property
-    def _items(self) -> bytes:
-        """Digest of everything that the devices hold."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.population.offsets).data)
-        digest.update(np.ascontiguousarray(self.population.embeddings).data)
-        return digest.digest()
+        return accounts.token(hashlib.sha256(f"{self.answers.digest} {needs.digest}".encode()).hexdigest(), round)

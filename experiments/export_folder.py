@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.release import ExportError
+from experiments.refine.release import ExportError
 
 _SCRATCH = ".exporting-"
 

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from experiments.compare.formats import size_in_words
 from experiments.export_folder import write_folder
+from experiments.folder.layout import ARMS, OVERLAP
+from experiments.folder.store import RunFolder
 from experiments.overlap import Overlap, measure_overlap
-from experiments.release import ExportError, PublicRun
-from experiments.store import RunFolder
+from experiments.refine.release import ExportError, PublicRun
 from synth.chat import DEFAULT_TASKS, TASKS
 from synth.export import Format, Release
 
@@ -91,7 +92,7 @@ def export(arguments: Sequence[str], console: Console, device_texts: DeviceTexts
 
 def choose(run: PublicRun, request: Request) -> Release:
     """What of the run is asked for. Raises ExportError for what is not there, or may not be released."""
-    if request.run.resolve().parent.parts[-2:] == ("oracle", "arms"):
+    if request.run.resolve().parent.parts[-2:] == Path(ARMS).parts:
         raise ExportError(f"{request.run} is an arm that only a simulation can have; give the folder of the run itself")
     planned, polled = run.planned, run.polled
     polls = planned if request.polls is None else request.polls
@@ -212,7 +213,7 @@ def _report(run: PublicRun, release: Release, measured: tuple[Overlap, Overlap, 
     exported, seeds, texts = measured
     told = {name: dataclasses.asdict(found) for name, found in (("exported", exported), ("seed_corpus", seeds))}
     RunFolder(run.path).write_json(
-        "oracle/overlap.json",
+        OVERLAP,
         {
             "device_texts": texts,
             "polls": release.polls,
@@ -231,7 +232,7 @@ def _report(run: PublicRun, release: Release, measured: tuple[Overlap, Overlap, 
     console.print(
         Text(
             f"The seed corpus was written before any poll: what it shares with devices is chance and set phrases. Kept "
-            f"in {run.path / 'oracle' / 'overlap.json'}; measured without noise, so never to be released."
+            f"in {run.path / OVERLAP}; measured without noise, so never to be released."
         ),
         soft_wrap=True,
     )

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from embed.cache import CachedEncoder
 from embed.encoder import Encoder
+from experiments.folder.layout import CORPUS
+from experiments.folder.store import RunFolder
 from experiments.progress import bar
-from experiments.records import Timings, effort
-from experiments.store import RunFolder
+from experiments.stages import Timings, effort
 from privacy.randomness import Stage, seed_sequence
 from synth.generator import Generation, Generator
 
@@ -49,7 +50,7 @@ def generate(job: Generate, config: str, console: Console) -> Path:
         part.check()
     with RunFolder(Path(job.out)).opened(config) as folder:
         made, seconds = _made(job, folder, console)
-        folder.write_table("corpus.parquet", made.corpus.to_table())
+        folder.write_table(CORPUS, made.corpus.to_table())
         lines = [
             json.dumps({"subject": e.subject, "text": e.text, "attributes": dict(e.attributes)}, ensure_ascii=False)
             for e in made.corpus

@@ -9,9 +9,6 @@ No number replaces reading: the command prints random texts of the folder's corp
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +20,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from embed.encoder import Encoder
-from experiments.measures import self_similarity
-from experiments.store import StoreError
+from experiments.folder import layout
+from experiments.folder.layout import CORPUS, TIMINGS
+from experiments.folder.reader import RunFiles
+from experiments.folder.store import StoreError
+from experiments.refine.measures import self_similarity
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
 from synth.filters import words
@@ -61,7 +61,7 @@ class Inspection:
 
 def corpora(folder: Path) -> Corpus:
     """Every distinct example of a run folder or of a folder of `synthpoll generate`, in order of birth."""
-    paths = sorted(folder.glob("rounds/*/corpus.parquet")) or sorted(folder.glob("corpus.parquet"))
+    paths = layout.rounds(folder, lambda step: step.corpus) or sorted(folder.glob(CORPUS))
     if not paths:
         raise StoreError(f"{folder} holds no corpus; give a run folder or a folder that `synthpoll generate` wrote")
     found = {example.id: example for path in paths for example in Corpus.from_parquet(path)}
@@ -106,8 +106,8 @@ def inspect_folder(folder: Path, encoder: Encoder, grid: AttributeGrid, sample: 
 def _counted(folder: Path) -> tuple[int, Mapping[str, int]]:
     """Attempts and drops of every generation in the folder."""
     attempted, drops = 0, Counter[str]()
-    for path in (*folder.glob("*.json"), *folder.glob("rounds/*/round.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    for path in (*folder.glob("*.json"), *layout.rounds(folder)):
+        content = RunFiles.everything(folder).content(str(path.relative_to(folder)))
         if "attempted" in content and "drops" in content:
             attempted += content["attempted"]
             drops.update(content["drops"])
@@ -121,8 +121,8 @@ def _distinct(spoken: Sequence[Sequence[str]], n: int) -> float:
 
 def _rates(folder: Path) -> tuple[float | None, float | None]:
     """Texts kept a minute and tokens a second (Inspection). Arms of a run do not count."""
-    path = folder / "timings.csv"
-    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8") if path.exists() else ""))
+    files = RunFiles.everything(folder)
+    rows = files.text_rows(TIMINGS) if files.has(TIMINGS) else []
     fresh = [row for row in rows if row["stage"].startswith("run: ") and row.get("reused") == "0"]
     seconds = sum(float(row["seconds"]) for row in fresh)
     if seconds == 0:

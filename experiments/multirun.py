@@ -1,6 +1,6 @@
 """`synthpoll run --multirun`: a run for each combination of comma-separated values, by any of Hydra's launchers.
 
-    sweep("config", ["--multirun", "experiment=smoke", "epsilon=1,2", "seed=0,1", "hydra/launcher=joblib"])
+    sweep(["--multirun", "experiment=smoke", "epsilon=1,2", "seed=0,1", "hydra/launcher=joblib"])
 
 Hydra's sweeper makes the combinations and its launcher carries each to a `Carrier`, in this process or in others. A run
 that fails is written down and the others go on; a run that is complete is not played again. experiments/sweep.py keeps
@@ -18,8 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.commands import NOT_IDENTITY, UsageError, carry_out, console, digest_of, identity_of, told
-from experiments.use_cases.which import MAIN
+from experiments.launch import NOT_IDENTITY, UsageError, carry_out, console, digest_of, identity_of, told
 
 if TYPE_CHECKING:
     from experiments.compare.sweeps import Member
@@ -38,7 +37,7 @@ def is_sweep(arguments: Sequence[str]) -> bool:
     return wanted and given.isdisjoint(("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"))
 
 
-def sweep(configuration: str, arguments: Sequence[str]) -> None:
+def sweep(arguments: Sequence[str]) -> None:
     """Carry out all runs, print how they compare, and exit with a status above 0 if any failed.
 
     Raises UsageError for a sweep that cannot be, StoreError for a folder that cannot be used.
@@ -50,18 +49,18 @@ def sweep(configuration: str, arguments: Sequence[str]) -> None:
             "hydra.searchpath=[file://FOLDER]"
         )
     launcher = _launcher(words)
-    folder, first = _planned(configuration, words)
+    folder, first = _planned(words)
     given = [word for word in words if word.partition("=")[0].lstrip("+") != "out"]
     places = ["out=null", f"hydra.sweep.dir={_quoted(folder.path.resolve())}"]
     settings = _settings(launcher, len(folder.values), first.get("workers", 1), words)
     with folder.opened():
         before = folder.restart()
-        status = _launch(configuration, folder, [*given, *settings, *places])
+        status = _launch(folder, [*given, *settings, *places])
         after = folder.read()
         if status and after == before:
             folder.forget()
             sys.exit(status)  # Hydra has said why not one run began
-        _conclude(folder, before, after, status, comparable=configuration == MAIN)
+        _conclude(folder, before, after, status)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Carrier:
         """Carry the run out unless it is complete; write down how it ended."""
         from hydra.core.hydra_config import HydraConfig
 
-        from experiments.store import RunFolder
+        from experiments.folder.store import RunFolder
 
         number = self.folder.number_of(HydraConfig.get().overrides.task)
         os.chdir(self.here)
@@ -124,7 +123,7 @@ def _launcher(words: Sequence[str]) -> str:
     return launcher
 
 
-def _planned(configuration: str, words: Sequence[str]) -> tuple[SweepFolder, Any]:
+def _planned(words: Sequence[str]) -> tuple[SweepFolder, Any]:
     """The sweep, and the configuration of its first run. Raises UsageError for words that do not compose."""
     from hydra import compose, initialize_config_module
     from hydra.core.global_hydra import GlobalHydra
@@ -147,7 +146,7 @@ def _planned(configuration: str, words: Sequence[str]) -> tuple[SweepFolder, Any
             }
             alike = [str(override.input_line) for key, override in given.items() if key not in swept]
             firsts = [f"{key}={values[0]}" for key, values in swept.items()]
-            first = compose(configuration, overrides=[*alike, *firsts], return_hydra_config=True)
+            first = compose("config", overrides=[*alike, *firsts], return_hydra_config=True)
     except HydraException as error:
         raise UsageError(" ".join(f"{error} {error.__cause__ or ''}".split())) from None
     if first.hydra.sweeper.params:
@@ -198,7 +197,7 @@ def _settings(launcher: str, runs: int, workers: object, words: Sequence[str]) -
     ]
 
 
-def _launch(configuration: str, folder: SweepFolder, words: Sequence[str]) -> int:
+def _launch(folder: SweepFolder, words: Sequence[str]) -> int:
     """Let Hydra carry out the runs; returns its exit status, above 0 after an error that is none of ours."""
     import hydra
 
@@ -208,24 +207,21 @@ def _launch(configuration: str, folder: SweepFolder, words: Sequence[str]) -> in
     carrier = Carrier(folder, str(Path.cwd()), loud=alone and sys.stdout.isatty())
     sys.argv = ["synthpoll run", "--multirun", *words]
     try:
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=configuration)(carrier)()
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")(carrier)()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
 
 
-def _conclude(
-    folder: SweepFolder, before: Sequence[Member], after: Sequence[Member], status: int, *, comparable: bool
-) -> None:
-    """Say how the runs ended and compare them, if they are of the main job; exit if not all is well."""
-    from experiments.compare.files import CompareError
+def _conclude(folder: SweepFolder, before: Sequence[Member], after: Sequence[Member], status: int) -> None:
+    """Say how the runs ended and compare them; exit if not all is well."""
+    from experiments.folder.reader import CompareError
 
     complete, earlier = (sum(member.status == "complete" for member in members) for members in (after, before))
     sys.stdout.write(f"{complete} of {len(after)} runs of the sweep are complete, {earlier} of them from before.\n")
     no_page = ""
     try:
-        if comparable:
-            folder.collect(console())
+        folder.collect(console())
     except CompareError as error:
         no_page = f"synthpoll: no page: {error}\n"
     sys.stdout.write(f"Sweep folder: {folder.path}\n")

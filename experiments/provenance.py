@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import math
 import platform
 import subprocess
 import sys
@@ -17,58 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aggregate.round import Rules
-from aggregate.trust import Trust
-from device_poll.fleet import SimulatedFleet
-from device_poll.population import DeviceUnit
-from experiments.job import Job
-from experiments.store import DEVICES, RunFolder, StoreError
-from privacy.mechanism import Mechanism
+from experiments.folder.layout import DEVICES, FACTS
+from experiments.folder.store import RunFolder, StoreError
 
 log = logging.getLogger("synthpoll")
-
-_PACKAGES = (
-    "synthpoll", "torch", "transformers", "sentence-transformers", "faiss-cpu", "numpy", "scipy", "hydra-core",
-    "pyarrow", "cryptography",
-)  # fmt: skip
-
-PROTECTED = {
-    DeviceUnit.USER: "one device with all of its user's items",
-    DeviceUnit.ITEM: "one item (each is a pseudo-device); a person with several items spends epsilon once for each",
-    DeviceUnit.SPLIT: "one pseudo-device holding part of a user's items; a person spends epsilon once for each part",
-}
-
-
-def describe_run(folder: RunFolder, job: Job, rules: Rules, fleet: SimulatedFleet) -> None:
-    """Write run.json and oracle/devices.json, once: a resumed run keeps them. Raises StoreError if they do not fit."""
-    mechanism = rules.mechanism(job.candidates + 1)
-    reports = len(fleet.cohorts.answering[0])
-    stderr = rules.trust.standard_error(mechanism, reports)
-    why_not = rules.generator.reproducible
-    description = {
-        "name": job.name,
-        "seed": job.seed,
-        "devices": {
-            "count": fleet.population.devices,
-            "unit": str(fleet.population.unit),
-            "opted_in": fleet.cohorts.opted_in,
-            "asked_per_round": fleet.cohorts.asked_size,
-        },
-        "privacy": _privacy(rules.trust, mechanism, fleet.population.unit),
-        "resolution": {
-            "reports_per_round": reports,
-            "stderr_of_a_count": stderr,
-            "votes_per_candidate": reports / job.candidates,
-            "votes_to_resolve_one_candidate": job.threshold * stderr,
-        },
-        # Where the ledger is kept is a place; whether other runs share it is part of what this run can say.
-        "ledger": {"kept": kept(job), "first_day": job.first_day},
-        "generator": rules.generator.name,
-        "generator_repeats": {"repeats": why_not is None, "why_not": why_not},
-        "encoder": rules.encoder.name,
-        "judge": job.judge.name,
-    }
-    write_description(folder, _PACKAGES, description, {"items": len(fleet.population.embeddings)})
 
 
 def write_description(
@@ -80,7 +31,7 @@ def write_description(
     Once: a resumed run keeps the first description. Raises StoreError if it is not the one that the run was begun with.
     """
     described = {
-        "run.json": {
+        FACTS: {
             **facts,
             "versions": {name: _version(name) for name in packages},
             "python": platform.python_version(),
@@ -102,30 +53,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"  # the fakes need no model libraries
-
-
-def kept(job: Job) -> str:
-    """Where the run's ledger is: a file that other runs debit too, or in memory and for this run alone."""
-    return "memory" if job.ledger is None else "file"
-
-
-def _privacy(trust: Trust, mechanism: Mechanism, unit: DeviceUnit) -> dict[str, Any]:
-    """The guarantee in short; the whole of it is privacy.json. None stands for an epsilon that is infinite."""
-    words = trust.words
-    local = mechanism.epsilon if math.isfinite(mechanism.epsilon) else None
-    every = "pure local differential privacy of every report"
-    return {
-        "trust_model": f"{trust.name}: {words.noise_from} adds the noise; the server sees {words.server_sees}",
-        "guarantee": every
-        if local is not None
-        else "central differential privacy of the sums, none of a single report",
-        "unit": PROTECTED[unit],
-        "mechanism": dict(trust.parameters(mechanism)),
-        "epsilon_per_report": local,
-        "reports_per_device": 1,
-        "epsilon_per_device": local,
-        "randomness": f"simulation: {words.randomness}; not for real devices",
-    }
 
 
 def _compare(folder: RunFolder, name: str, now: Mapping[str, Any]) -> None:

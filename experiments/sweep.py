@@ -21,15 +21,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from experiments.compare.find import find_runs
-from experiments.compare.groups import Group, group_runs
+from experiments.compare.groups import Group, KindsError, group_runs
 from experiments.compare.load import load_run
 from experiments.compare.metrics import find_metric
-from experiments.compare.page import REPORT, write_comparison
-from experiments.compare.sweeps import SWEEP_FILE, Member, Status, is_sweep, read_sweep
+from experiments.compare.page import write_comparison
+from experiments.compare.sweeps import Member, Status, is_sweep, read_sweep
 from experiments.compare.table import print_comparison
-from experiments.store import RunFolder, StoreError
+from experiments.folder.layout import CONFIG, ORACLE, PAGE, SWEEP
+from experiments.folder.layout import truth as truth_of
+from experiments.folder.store import RunFolder, StoreError
 
 _LOCK = ".sweep.lock"
 
@@ -121,7 +124,7 @@ class SweepFolder:
         member = self.read()[number]
         if member.status != "complete" or member.folder is None or member.folder.resolve() != folder.resolve():
             return False
-        path = folder / "config.yaml"
+        path = folder / CONFIG
         return path.is_file() and path.read_bytes() == config.encode()
 
     def record(self, number: int, status: Status, folder: Path | None, error: str | None = None) -> None:
@@ -150,7 +153,7 @@ class SweepFolder:
             for member in members
         ]
         content = {"overrides": {key: list(values) for key, values in self.overrides.items()}, "runs": runs}
-        RunFolder(self.path).write_text(SWEEP_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        RunFolder(self.path).write_text(SWEEP, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def forget(self) -> None:
         """Remove the folder of a sweep that never had a run."""
@@ -160,21 +163,25 @@ class SweepFolder:
             self.path.rmdir()
 
     def collect(self, console: Console) -> None:
-        """Print the table of all runs that have a round, and write the pages.
+        """Print the table of all runs that have a round or a key, and write the pages.
 
-        report.html has released numbers only, oracle/report.html noise-free truth, too, as the pages of a run. Raises
-        CompareError if there is nothing to compare.
+        report.html has released numbers only, oracle/report.html noise-free truth, too, as the pages of a run. Runs of
+        different kinds have no common page; a line says so. Raises CompareError if there is nothing to compare.
         """
         found = find_runs([str(self.path)])
-        told, repeated = self._groups(found.folders, oracle=True)
+        try:
+            told, repeated = self._groups(found.folders, oracle=True)
+        except KindsError as error:
+            console.print(Text(f"No page of all runs: {error}"), soft_wrap=True)
+            return
         print_comparison(console, told, find_metric(told, None), left_out=[*found.left_out, *repeated])
         truth = all(run.truth for group in told for run in group.runs)
         if truth:
-            (self.path / "oracle").mkdir(exist_ok=True)
-            write_comparison(told, self.path / "oracle" / REPORT, twin=f"../{REPORT}")
+            (self.path / ORACLE).mkdir(exist_ok=True)
+            write_comparison(told, self.path / truth_of(PAGE), twin=f"../{PAGE}")
         released, _ = self._groups(found.folders, oracle=False)
-        write_comparison(released, self.path / REPORT, twin=f"oracle/{REPORT}" if truth else None)
-        console.print(f"Page: {self.path / ('oracle' if truth else '') / REPORT}", soft_wrap=True)
+        write_comparison(released, self.path / PAGE, twin=truth_of(PAGE) if truth else None)
+        console.print(f"Page: {self.path / (truth_of(PAGE) if truth else PAGE)}", soft_wrap=True)
 
     @staticmethod
     def _groups(folders: Sequence[Path], *, oracle: bool) -> tuple[list[Group], list[str]]:

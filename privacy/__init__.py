@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from privacy.hadamard_sketch import HadamardCountMeanSketch
     from privacy.ledger_stores import SimulatedLedger, SQLiteLedger
     from privacy.local_hashing import LocalHashing
-    from privacy.mechanism import Estimate, Mechanism, ReportBatch, Tally
+    from privacy.mechanism import Estimate, Mechanism, Tally
     from privacy.no_privacy import NoPrivacy
+    from privacy.poll import ReportBatch
     from privacy.projective_geometry import ProjectiveGeometryResponse
     from privacy.randomized_response import RandomizedResponse
     from privacy.randomness import DeviceStream
@@ -79,7 +80,7 @@ _HOMES = {
     "ProjectiveGeometryResponse": "privacy.projective_geometry",
     "RandomizedResponse": "privacy.randomized_response",
     "Recommendation": "privacy.recommendation",
-    "ReportBatch": "privacy.mechanism",
+    "ReportBatch": "privacy.poll",
     "SQLiteLedger": "privacy.ledger_stores",
     "SequenceFragmentPuzzle": "privacy.fragment_puzzle",
     "SimulatedLedger": "privacy.ledger_stores",

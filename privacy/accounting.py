@@ -32,6 +32,8 @@ __all__ = [
     "Unit",
     "VariationRatio",
     "amplify_by_shuffling",
+    "group_delta",
+    "group_epsilon",
     "guarantee",
     "largest_local_epsilon",
     "parameters_of",
@@ -39,6 +41,7 @@ __all__ = [
 
 _DROPPED = 1e-9  # the share of delta that dropped tails may take up: no printed digit changes
 _GRID = 256  # grid points of the loss within the epsilon of one poll: moves the result by less than one part in 1e4
+_GROUP_STEPS, _LARGEST_GROUP = 50, 600.0  # steps to a delta that fits; e to this is still a float
 _LEAST_DELTA = 1e-280  # below, floats end; the local guarantee, which needs no delta, is stated
 
 
@@ -82,6 +85,44 @@ def amplify_by_shuffling(
     step = 2.0 ** math.floor(math.log2(one / _GRID))
     losses = poll_losses(pair, rate=sampling.rate, tail=share * _DROPPED, step=step)
     return min(local, polls * one, compose(losses, polls=polls, delta=delta))
+
+
+def group_delta(epsilon: float, reports: int, delta: float) -> float:
+    """The delta of one report with which changing `reports` of them, each at this epsilon, stays within `delta`.
+
+    0 where it is too small for a number.
+    """
+    if (reports - 1) * epsilon > _LARGEST_GROUP:
+        return 0.0
+    return delta / sum(math.exp(i * epsilon) for i in range(reports))
+
+
+def group_epsilon(one: Callable[[float], float], reports: int, delta: float) -> float:
+    """The epsilon, at this delta, of changing `reports` reports of one device in what is released of a poll.
+
+    `one(delta)` is the epsilon of changing one report, whatever the others are; it never grows with delta. Changing
+    them one after the other costs `reports` times that epsilon, and the deltas add up to the sum of e^(i epsilon)
+    delta' for i = 0 .. reports - 1 (group privacy: Vadhan 2017, 'The complexity of differential privacy', lemma 2.2).
+    So delta' is one, found from above, for which that sum is at most `delta`. It does not matter which shuffles or sums
+    the reports are in. Infinite if none is found. Raises ValueError for delta outside (0, 1) or reports < 1.
+    """
+    check_delta(delta)
+    check_whole("reports", reports, 1, "reports of one device")
+    if reports == 1:
+        return one(delta)
+    share = delta / reports
+    for _ in range(_GROUP_STEPS):
+        epsilon = one(share)
+        if not epsilon * reports < _LARGEST_GROUP:
+            break
+        fitting = group_delta(epsilon, reports, delta)
+        if share <= fitting:
+            return reports * epsilon
+        # A smaller share has a larger epsilon, so what fits this one is a little too much for the next.
+        share = 0.9 * fitting
+        if share == 0:
+            break
+    return math.inf
 
 
 def largest_local_epsilon(

@@ -16,7 +16,7 @@ Records, one a report (k = rows, m = columns):
 Every other mechanism has its own name as algorithm, its own parameters, and as a record the numbers of its report with
 commas between them; a report of bytes (unary encodings) as two hexadecimal digits a byte:
 
-    randomized_response   the symbol; with a null, domain_size stands for 'no match':   17
+    randomized_response   the value:                                                    17
     subset_selection      the values of the subset, in increasing order:                3,17,40
     unary encodings       value 8 i + j is bit j of byte i, least significant first:    0010...04
 
@@ -107,7 +107,8 @@ def reports_of(segment: LogSegment, mechanism: Mechanism) -> Reports:
 def _segment(entry: Any, where: str) -> LogSegment:
     _expect_keys(entry, where, {"algorithm", "key", "parameters", "records"})
     parameters, records = entry["parameters"], entry["records"]
-    if not isinstance(parameters, dict) or "epsilon" not in parameters:
+    # A report that is private in a sum alone has no epsilon, but such mechanisms say how many values they have.
+    if not isinstance(parameters, dict) or not {"epsilon", "domain_size"} & parameters.keys():
         raise ValueError(f"the parameters of {where} have no epsilon; expected numbers by name")
     for name, value in parameters.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.integer_noise import LARGEST_EPSILON, IntegerNoise, binomial_noise
-from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Binomials, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes, random_words
 from privacy.thresholds import WORD, check_domain, check_values
 from privacy.unbiased import check_tally
@@ -77,7 +77,8 @@ class DistributedUnaryEncoding(Mechanism):
         if not self._private(0.5):
             raise ValueError(
                 f"honest_reports is {self.honest_reports}; even fair coins on that many devices give no central "
-                f"guarantee of epsilon {self.central_epsilon:g} at delta {self.central_delta:g}: ask more devices"
+                f"guarantee of epsilon {self.central_epsilon:g} at delta {self.central_delta:g}: ask more devices "
+                "and raise minimum_batch"
             )
 
     @property
@@ -161,6 +162,10 @@ class DistributedUnaryEncoding(Mechanism):
         sums = tally.sums if values is None else tally.sums[check_values(values, self.domain_size)]
         counts = np.asarray(sums - tally.reports * self.q, dtype=np.float64)
         return Estimate(counts, np.full(len(counts), self.standard_error(tally.reports)), tally.reports)
+
+    def support_law(self, reports: int, count: int) -> Binomials:
+        """Every vote, and a coin from every device."""
+        return (count, 1.0), (reports, self.q)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """Exact law of the tally: independent Bin(n, q) on each true count."""

@@ -62,6 +62,7 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
     """
 
     name: ClassVar[str] = "sequence_fragment_puzzle"
+    searchable: ClassVar[bool] = True
     log_name: ClassVar[str] = "SFP"
 
     @property

@@ -31,6 +31,9 @@ without knowing the mechanism."""
 
 Parameters = Mapping[str, str | int | float]
 
+Binomials = tuple[tuple[int, float], tuple[int, float]]
+"""Two pairs of trials and probability: the law of the sum of both."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tally:
@@ -122,6 +125,8 @@ class Mechanism(ABC):
     """The largest domain_size."""
     hashed: ClassVar[bool] = False
     """Whether values are 64-bit hashes of arbitrary texts; the mechanism's size does then not follow the domain's."""
+    searchable: ClassVar[bool] = False
+    """Whether words on nobody's list can be searched for in a tally (a method `discover`)."""
     smallest_contribution: ClassVar[int] = 0
     """The least that one report adds to one count of the tally."""
     largest_contribution: ClassVar[int] = 1
@@ -185,6 +190,11 @@ class Mechanism(ABC):
         Raises ValueError for values that are none of this mechanism's, and for counts of another shape or below 0.
         """
         return self.simulate_tally(counts_by_value(values, counts, self.domain_size), rng)
+
+    def support_law(self, reports: int, count: int) -> Binomials | None:
+        """The law of the tally of a value that `count` of the `reports` devices hold, as two binomials whose sum it is:
+        ((trials, probability), (trials, probability)). None: it is no such sum, or nobody has looked."""
+        return None
 
     # For secret sharing
 
@@ -269,24 +279,21 @@ def check_counts(counts: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
     return counts.astype(np.int64, copy=False)
 
 
-def counts_by_value(
-    values: NDArray[np.int64], counts: NDArray[np.int64], domain_size: int, *, null: bool = False
-) -> NDArray[np.int64]:
+def counts_by_value(values: NDArray[np.int64], counts: NDArray[np.int64], domain_size: int) -> NDArray[np.int64]:
     """counts[i] devices of the value values[i], as devices per value, int64[domain_size]. Values may repeat.
 
-    With `null`, -1 stands for 'no match' and has the last entry of int64[domain_size + 1]. Raises ValueError for values
-    outside the domain, and what `check_counts` raises.
+    Raises ValueError for values outside the domain, and what `check_counts` raises.
     """
-    values, lowest = np.asarray(values), -1 if null else 0
+    values = np.asarray(values)
     counts = check_counts(counts, len(values))
-    low, high = (int(values.min()), int(values.max())) if values.size else (lowest, lowest)
-    if low < lowest or high >= domain_size:
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low < 0 or high >= domain_size:
         raise ValueError(
-            f"values are encoded as {low} to {high}; expected {lowest} to {domain_size - 1}, or fits=False where the "
+            f"values are encoded as {low} to {high}; expected 0 to {domain_size - 1}, or fits=False where the "
             "mechanism takes none"
         )
-    by_value = np.zeros(domain_size + null, dtype=np.int64)
-    np.add.at(by_value, np.where(values == -1, domain_size, values), counts)
+    by_value = np.zeros(domain_size, dtype=np.int64)
+    np.add.at(by_value, values, counts)
     return by_value
 
 
@@ -314,16 +321,3 @@ def simulate_by_reports(
         values = np.searchsorted(ends, members, side="right")
         total += mechanism.tally(mechanism.privatize(values, stream))
     return total
-
-
-@dataclass(frozen=True, eq=False)
-class ReportBatch:
-    """What travels from devices to the server: reports in an envelope.
-
-    `senders` stands for the transport metadata (addresses, arrival order) that every network reveals; the first thing
-    the server does is to drop it (aggregate/ingest.py).
-    """
-
-    use_case: str
-    senders: NDArray[np.int64]
-    reports: Reports

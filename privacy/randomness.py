@@ -42,6 +42,7 @@ class Stage(IntEnum):
     PICK = 11
     OPT_IN = 12
     ACTIVITY = 13
+    SHARE = 14
 
 
 class RandomBytes(Protocol):

@@ -103,6 +103,11 @@ class Aggregator:
         self._blocks: dict[int, tuple[bytes, int]] = {}
         self._fault: str | None = None
 
+    @property
+    def reports(self) -> int:
+        """How many shares of reports have arrived."""
+        return sum(count for _, count in self._blocks.values())
+
     def receive(self, share: Share) -> None:
         """Add a block of shares. Raises BatchError for anything but an intact, new block of this party and batch."""
         self._check(self._fault)
@@ -119,7 +124,7 @@ class Aggregator:
         another shape or beyond `largest_noise`.
         """
         self._check(self._fault)
-        reports = sum(count for _, count in self._blocks.values())
+        reports = self.reports
         if reports < self.batch.minimum_reports:
             self._check(
                 f"{reports} reports arrived, fewer than the minimum batch of {self.batch.minimum_reports}; ask more "

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.kernels import OwnBit, count_bits, noisy_one_hot
-from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Binomials, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes, device_stream
 from privacy.thresholds import WORD, ceil_threshold, check_domain, check_epsilon, check_values, exp_below
 from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
@@ -103,6 +103,10 @@ class _UnaryEncoding(Mechanism):
         """Unbiased counts and their standard errors."""
         check_tally(tally, self.parameters, (self.domain_size,))
         return two_level_estimate(tally, self.p, self.q, values, self.domain_size)
+
+    def support_law(self, reports: int, count: int) -> Binomials:
+        """Own reports with probability p, those of all others with q."""
+        return (count, self.p), (reports - count, self.q)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """Exact law of the tally: the bits are independent, so T_v = Bin(f_v, p) + Bin(n - f_v, q)."""

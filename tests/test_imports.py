@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
+
+from tests.imports import imports, package_of
 
 ROOT = Path(__file__).parents[1]
 BOTTOM = {"privacy", "synth", "embed"}
@@ -17,29 +18,18 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["experiments"] = {"experiments", *MAY_IMPORT}
 CONFIGURATION = {"hydra", "omegaconf"}
-COMMAND_LINE = {f"experiments/{name}.py" for name in ("cli", "commands", "multirun")}
-COMMAND_LINE |= {f"experiments/use_cases/{name}.py" for name in ("which", "device_log")}
+COMMAND_LINE = {f"experiments/{name}.py" for name in ("commands", "finished", "launch", "multirun")}
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "matplotlib"}
 
 
-def imported(source: str) -> set[str]:
-    """The outermost names of all absolute imports, inside functions and TYPE_CHECKING too."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.append(node.module or "")
-        elif isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__"):
-                names += [str(a.value) for a in node.args[:1] if isinstance(a, ast.Constant)]
-    return {name.split(".")[0] for name in names}
+def imported(file: str, source: str) -> set[str]:
+    """The outermost names of what a file imports."""
+    return {found.module.split(".")[0] for found in imports(source, package_of(file))}
 
 
 def violations(file: str, source: str) -> list[str]:
     """What the imports of `file` (relative to the root) break, one text each."""
-    path, names = Path(file), imported(source)
+    path, names = Path(file), imported(file, source)
     package = path.parts[0]
     found = [f"{file}: {package} imports {name}" for name in names & set(MAY_IMPORT) - MAY_IMPORT[package]]
     if file not in COMMAND_LINE:
@@ -53,6 +43,10 @@ def test_the_floor_plan_holds() -> None:
     files = {str(path.relative_to(ROOT)) for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py")}
     assert {f"{package}/__init__.py" for package in MAY_IMPORT} <= files
     assert [found for file in sorted(files) for found in violations(file, (ROOT / file).read_text("utf-8"))] == []
+
+
+def test_the_command_line_is_all_that_knows_hydra() -> None:
+    assert all(imported(file, (ROOT / file).read_text("utf-8")) & CONFIGURATION for file in COMMAND_LINE)
 
 
 def test_the_plan_knows_every_package() -> None:
@@ -75,6 +69,7 @@ def test_the_plan_knows_every_package() -> None:
         ("device_poll/x.py", "import_module('aggregate.round')", ["device_poll/x.py: device_poll imports aggregate"]),
         ("device_poll/x.py", "import experiments", ["device_poll/x.py: device_poll imports experiments"]),
         ("experiments/run.py", "import hydra", ["experiments/run.py: hydra outside the command line"]),
+        ("experiments/count/x.py", "import hydra", ["experiments/count/x.py: hydra outside the command line"]),
         ("synth/x.py", "def f():\n    from omegaconf import II", ["synth/x.py: omegaconf outside the command line"]),
         ("embed/__init__.py", "from torch import nn", ["embed/__init__.py: torch in an __init__"]),
         ("embed/a/__init__.py", "import faiss", ["embed/a/__init__.py: faiss in an __init__"]),
@@ -87,7 +82,7 @@ def test_a_violation_is_reported(file: str, source: str, expected: list[str]) ->
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("experiments/cli.py", "import hydra\nfrom omegaconf import OmegaConf"),
+        ("experiments/launch.py", "import hydra\nfrom omegaconf import OmegaConf"),
         ("experiments/run.py", "import aggregate.round, device_poll.fleet, synth.corpus"),
         ("aggregate/x.py", "from privacy.mechanism import Tally\nimport embed, synth"),
         ("synth/x.py", "import torch\nfrom . import corpus"),

@@ -1,7 +1,7 @@
 """The devices of one segment: events are privatized at once, wait in the store, and once a day a few of them are sent.
 
     fleet = EventFleet(held=(emoji,), devices=1_000_000, activity=Activity(), opt_in=0.8, cap=1, seed=0)
-    for batch in fleet.send(day=0):          # ReportBatch of use case 'emoji.en', block by block
+    for batch in fleet.answer([ask]):        # ReportBatch of use case 'emoji.en', block by block
         ...
     fleet.truth(day=0)[0].counts             # evaluation only
 
@@ -14,30 +14,32 @@ by the transport: it depends on how many events there were, not on what they wer
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device_poll.accounts import Accounts
 from device_poll.events.activity import Activity
 from device_poll.events.day import Block, Picks, World, sent_of
 from device_poll.events.held import Held, Sent, SentReport
 from device_poll.population import PopulationError
-from privacy.budget import LARGEST_NUMBER, DebitState, Token, check_whole, micro_epsilon
-from privacy.ledger import Ledger
-from privacy.mechanism import ReportBatch, Reports, Tally
+from device_poll.sealing import sealed, simulated_masks
+from privacy.budget import LARGEST_NUMBER, Token, check_whole, micro_epsilon
+from privacy.mechanism import Reports, Tally
+from privacy.poll import Advance, Ask, ReportBatch
 
 __all__ = ["EventFleet", "Held", "Sent", "SentReport"]
 
 _T = TypeVar("_T")
-
-Advance = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,9 +49,8 @@ class EventFleet:
     `held`: the use cases that share one budget: the daily pick of at most `cap` reports a device is over all of them,
     and their shares of a device's events sum to 1. The devices are numbered first_device .. first_device + devices - 1;
     `opt_in` is the share of them whose owner agreed, the same ones every day. `segment_number` tells the segments'
-    streams apart. `ledger`, if given, is debited one report at a time under `budget` (the token's use case; its round
-    is the place among the device's reports of the day): call `enroll` once before the first day. `watch`: a device
-    whose sent reports are kept for `take_log`. `workers` is a speed knob.
+    streams apart. `accounts`, if given, are debited one report at a time (a token's round is the place among the
+    device's reports of the day): call `enroll` once before the first day. `workers` is a speed knob.
 
     Raises PopulationError for values out of range, shares that do not sum to 1, a key twice, a ledger with too few
     devices, or one whose use cases cost different epsilons (a debit has one cost).
@@ -64,10 +65,7 @@ class EventFleet:
     opt_in: float = 1.0
     segment_number: int = 0
     workers: int = 1
-    ledger: Ledger | None = field(default=None, repr=False)
-    watch: int | None = None
-    budget: str = "events"
-    _log: list[SentReport] = field(default_factory=list, init=False, repr=False)
+    accounts: Accounts | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -89,14 +87,11 @@ class EventFleet:
         shares = sum(held.share for held in self.held)
         if abs(shares - 1) > 1e-9:
             raise PopulationError(f"the shares of {', '.join(keys)} sum to {shares:g}; expected 1")
-        if self.watch is not None and not 0 <= self.watch - self.first_device < self.devices:
-            raise PopulationError(
-                f"watch is {self.watch}; expected a device, {self.first_device} to {self._end - 1}, or null"
-            )
-        if self.ledger is not None:
-            if self.ledger.devices < self._end:
-                raise PopulationError(f"the ledger has {self.ledger.devices} devices; expected {self._end} or more")
-            costs = {held.key: micro_epsilon(held.mechanism.epsilon) for held in self.held}
+        if self.accounts is not None:
+            known = self.accounts.ledger.devices
+            if known < self._end:
+                raise PopulationError(f"the ledger has {known} devices; expected {self._end} or more")
+            costs = {held.key: micro_epsilon(self.accounts.cost(held.mechanism)) for held in self.held}
             if len(set(costs.values())) > 1:
                 raise PopulationError(
                     f"reports of one budget cost {costs} micro-epsilons; expected one epsilon for all use cases of a "
@@ -110,11 +105,38 @@ class EventFleet:
 
     def enroll(self) -> None:
         """Write into the ledger which devices opted in. Once, before the first day: later changes are the ledger's."""
-        if self.ledger is None:
-            raise PopulationError("ledger is null; give the fleet a ledger to enroll in")
+        if self.accounts is None:
+            raise PopulationError("accounts is null; give the fleet accounts to enroll in")
         for block in self._world.blocks():
             devices = self.first_device + block.start + np.flatnonzero(self._world.agreed(block))
-            self.ledger.opt_in(devices.astype(np.int64))
+            self.accounts.ledger.opt_in(devices.astype(np.int64))
+
+    def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
+        """The reports of all days of the asks, which are of different use cases and stand for the same days.
+
+        The daily pick is over all use cases that the devices hold, asked for or not: which are asked together changes
+        no report. Raises PopulationError for a use case that the devices do not hold, with another mechanism, or twice,
+        and for asks of different days.
+        """
+        by_key = {ask.use_case: ask for ask in asks}
+        mechanisms = {held.key: held.mechanism for held in self.held}
+        if not asks or len(by_key) < len(asks):
+            raise PopulationError(
+                f"{[ask.use_case for ask in asks]} are asked; expected one use case or more, each once"
+            )
+        if len(lengths := {ask.days for ask in asks}) > 1:
+            raise PopulationError(f"asks stand for {sorted(lengths)} days; expected the same days for all")
+        for key, ask in by_key.items():
+            if key not in mechanisms or dict(mechanisms[key].parameters) != dict(ask.mechanism.parameters):
+                raise PopulationError(f"the devices do not hold {key!r} for this mechanism; they hold {[*mechanisms]}")
+        (days,) = lengths
+
+        def reports() -> Iterator[ReportBatch]:
+            for day in range(days):
+                # Reports of use cases that nobody asks for here go to whoever does.
+                yield from (b for b in self.send(day, _of_days(advance, day, days)) if b.use_case in by_key)
+
+        yield from sealed(reports(), by_key, simulated_masks(self.seed))
 
     def send(self, day: int, advance: Advance | None = None) -> Iterator[ReportBatch]:
         """The reports of a day, one batch for each block and use case that has any; `senders` are device numbers.
@@ -126,17 +148,14 @@ class EventFleet:
         self._check(day)
         for block, (picks, reports) in self._in_order(lambda block: self._world.report(day, block)):
             leaving = self._debit(day, self._numbers(block, picks), picks.slots)
-            for batch in self._batches(block, picks, reports, leaving):
-                if self.watch is not None:
-                    self._log.extend(_sent_by(self.watch, day, batch))
-                yield batch
+            yield from self._batches(block, picks, reports, leaving)
             if advance is not None:
                 advance(block.stop, self.devices)
 
     def truth(self, day: int) -> tuple[Sent, ...]:
         """What `send` sends on this day, without noise, one entry a use case: for evaluation only.
 
-        Without a ledger at any time; with one after the day was sent, because it tells which debits were refused.
+        Without accounts at any time; with them after the day was sent, because it tells which debits were refused.
         """
         self._check(day)
         starts, use_cases = self._world.starts, len(self.held)
@@ -157,24 +176,28 @@ class EventFleet:
         counts come from the fleet's own streams, so all use cases of a day are parts of one draw, and all days those of
         the same devices; `rng` is for the noise alone.
         """
-        self._check(day)
         if not 0 <= which < len(self.held):
             raise PopulationError(f"which is {which}; expected a use case, 0 to {len(self.held) - 1}")
+        truth = self.in_bulk(day)[which]
+        return self.held[which].simulate_tally(truth.counts, rng), truth
+
+    def in_bulk(self, day: int) -> tuple[Sent, ...]:
+        """The truth of a day of `shortcut`, one entry a use case. Accounts are debited."""
+        self._check(day)
         sent, picked, waiting, unfit_mean = 0, 0, 0, 0.0
         for block, (records, unfit) in self._in_order(lambda block: self._world.waiting(day, block)):
             taken = np.minimum(records, self.cap)
             picked, waiting, unfit_mean = picked + int(taken.sum()), waiting + int(records.sum()), unfit_mean + unfit
-            sent += int(taken.sum()) if self.ledger is None else self._debit_all(day, block, taken)
-        truth = self._world.sent_in_bulk(
+            sent += int(taken.sum()) if self.accounts is None else self._debit_all(day, block, taken)
+        return self._world.sent_in_bulk(
             day, sent=sent, over_cap=waiting - picked, over_budget=picked - sent, unfit_mean=unfit_mean
-        )[which]
-        return self.held[which].simulate_tally(truth.counts, rng), truth
+        )
 
     def report_log(self, day: int, device: int) -> list[SentReport]:
         """What this device sends on this day, by playing its block alone: the same reports as in `send`.
 
-        With a ledger, play the days in order on one in which nothing was sent yet; the block's devices are debited.
-        Raises PopulationError for a device that is not of this fleet.
+        With accounts, those that they have as sent: play the day before. Debits nobody. Raises PopulationError for a
+        device that is not of this fleet.
         """
         self._check(day)
         if not 0 <= device - self.first_device < self.devices:
@@ -183,15 +206,12 @@ class EventFleet:
             )
         block = self._world.block_of(device - self.first_device)
         picks, reports = self._world.report(day, block)
-        leaving = self._debit(day, self._numbers(block, picks), picks.slots)
-        batches = self._batches(block, picks, reports, leaving)
-        return [sent for batch in batches for sent in _sent_by(device, day, batch)]
-
-    def take_log(self) -> list[SentReport]:
-        """The reports of the watched device that left since the last call, in order."""
-        log = list(self._log)
-        self._log.clear()
-        return log
+        leaving = self._was_sent(day, self._numbers(block, picks), picks.slots)
+        return [
+            SentReport(day=day, key=batch.use_case, report=report)
+            for batch in self._batches(block, picks, reports, leaving)
+            for report in cast(Reports, batch.reports)[batch.senders == device]
+        ]
 
     @property
     def _end(self) -> int:
@@ -211,8 +231,11 @@ class EventFleet:
 
     def _check(self, day: int) -> None:
         check_whole("day", day, 0, LARGEST_NUMBER)
-        if self.ledger is not None and self.ledger.summary().opted_in == 0:
-            raise PopulationError("no device is opted in in the ledger; call enroll() once before the first day")
+        if self.accounts is not None and self.accounts.ledger.summary().opted_in == 0:
+            raise PopulationError(
+                "no device is opted in in the ledger; call enroll() once before the first day, or raise opt_in if "
+                "nobody agreed"
+            )
 
     def _numbers(self, block: Block, picks: Picks) -> NDArray[np.int64]:
         return self.first_device + block.start + picks.devices
@@ -242,23 +265,33 @@ class EventFleet:
                 ahead.extend((later, pool.submit(work, later)) for later in islice(blocks, 1))
                 yield block, done
 
-    def _slots(self, day: int, slots: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Token]]:
+    @cached_property
+    def _asked(self) -> str:
+        """Names what the reports depend on beside the run's configuration: what each use case may hold."""
+        digest = hashlib.sha256()
+        for held in self.held:
+            told = [held.key, held.share, dict(held.mechanism.parameters), list(held.encoded.shape)]
+            digest.update(json.dumps(told, sort_keys=True).encode())
+            for array in (held.encoded, held.weights, held.fits):
+                digest.update(np.ascontiguousarray(array).data)
+        return f"segment {self.segment_number} {digest.hexdigest()}"
+
+    def _slots(
+        self, accounts: Accounts, day: int, slots: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], Token]]:
         """For each place among a device's reports of the day: the picks in it, and their token."""
         for slot in range(self.cap):
             at = np.flatnonzero(slots == slot)
             if len(at):
-                yield at, Token(use_case=self.budget, round=slot, day=day)
+                yield at, accounts.token(self._asked, slot, day=day)
 
     def _debit(self, day: int, devices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which picks may leave: those that the ledger let be debited and marked as sent."""
-        if self.ledger is None:
+        if self.accounts is None:
             return np.ones(len(devices), dtype=np.bool_)
         leaving = np.zeros(len(devices), dtype=np.bool_)
-        cost = micro_epsilon(self.held[0].mechanism.epsilon)
-        for at, token in self._slots(day, slots):
-            allowed = at[self.ledger.debit(token, devices[at], cost)]
-            # A day played again gives bit for bit the same reports: the streams are seeded.
-            leaving[allowed] = self.ledger.send(token, devices[allowed], identical=True)
+        for at, token in self._slots(self.accounts, day, slots):
+            leaving[at] = self.accounts.pay_some(token, devices[at], self.held[0].mechanism)
         return leaving
 
     def _debit_all(self, day: int, block: Block, taken: NDArray[np.int64]) -> int:
@@ -268,14 +301,13 @@ class EventFleet:
         return int(self._debit(day, devices, np.arange(len(devices)) - first).sum())
 
     def _was_sent(self, day: int, devices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.ledger is None:
+        if self.accounts is None:
             return np.ones(len(devices), dtype=np.bool_)
         sent = np.zeros(len(devices), dtype=np.bool_)
-        for at, token in self._slots(day, slots):
-            sent[at] = self.ledger.states(token, devices[at]) == DebitState.SENT
+        for at, token in self._slots(self.accounts, day, slots):
+            sent[at] = self.accounts.paid(token, devices[at])
         return sent
 
 
-def _sent_by(device: int, day: int, batch: ReportBatch) -> list[SentReport]:
-    reports: Reports = batch.reports[batch.senders == device]
-    return [SentReport(day=day, key=batch.use_case, report=report) for report in reports]
+def _of_days(advance: Advance | None, day: int, days: int) -> Advance | None:
+    return None if advance is None else lambda done, devices: advance(day * devices + done, days * devices)

@@ -2,9 +2,7 @@
 
     pool = PromptFragments(path="prompts.jsonl.gz", words=(1, 2), candidates=100).load()
     pool.candidates[:2]                                           # what the server asks about: ('face', 'flag')
-    answers = pool.answers(1_000_000, Activity(), seed=0)
-    poll = RandomizedResponse(epsilon=4.0, domain_size=len(pool.candidates), null=True)
-    reports = poll.privatize(answers.values, rng)                 # -1, 'no match', is an answer like any other
+    pool.answers(1_000_000, Activity(), seed=0).values            # of each device a candidate, or Choice.none
 
 Prompts are divided by a hash of their id: the server finds its candidates in the public half, devices hold prompts of
 the private half. So nothing on a device decides what is asked, and a candidate may well be held by nobody.
@@ -13,10 +11,12 @@ the private half. So nothing on a device decides what is asked, and a candidate 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,6 @@ from device_poll.events.rows import (
 from device_poll.population import PopulationError
 from device_poll.sources.items import SourceError
 from privacy.budget import LARGEST_NUMBER, check_whole
-from privacy.randomized_response import NULL
 from privacy.randomness import DeviceStream, Stage, random_words, seed_sequence
 
 BLOCK = 1 << 15
@@ -143,8 +142,8 @@ class PromptFragments:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FragmentAnswers:
-    """`values` int64[devices]: each device's true answer, -1 for 'no match'. For evaluation only: `held` int64
-    [candidates], how many devices have a prompt with each fragment (each is answered by a part of them).
+    """`values` int64[devices]: each device's true answer, `Choice.none` for 'no match'. For evaluation only: `held`
+    int64[candidates], how many devices have a prompt with each fragment (each is answered by a part of them).
     """
 
     values: NDArray[np.int64] = field(repr=False)
@@ -162,6 +161,20 @@ class PromptPool:
     ids: NDArray[np.int64] = field(repr=False)
     public_prompts: int
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the candidates: what a device needs to know in order to answer."""
+        return hashlib.sha256(json.dumps(self.candidates).encode()).hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        """What a device downloads."""
+        return sum(len(text.encode()) + 1 for text in self.candidates)
+
+    @property
+    def asked(self) -> None:
+        """Every candidate and 'none of these' are estimated."""
 
     @property
     def private_prompts(self) -> int:
@@ -237,4 +250,4 @@ def _answer(prompts, owned, offsets, ids, words, values, held):  # type: ignore[
             carry = ((words[device] & low) * np.uint64(n)) >> shift
             values[device] = own[np.int64(((words[device] >> shift) * np.uint64(n) + carry) >> shift)]
         else:
-            values[device] = NULL
+            values[device] = candidates  # Choice.none

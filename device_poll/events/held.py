@@ -8,30 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_poll.population import PopulationError
-from privacy.mechanism import Mechanism, Reports, Tally
-from privacy.randomized_response import NULL, RandomizedResponse
-from privacy.randomness import RandomBytes
-
-
-class EventMechanism(Protocol):
-    """What a device needs of a mechanism: sketches, the fragment puzzle and frequency oracles all have it."""
-
-    @property
-    def epsilon(self) -> float:
-        """Local privacy budget of one report."""
-
-    def privatize(self, values: Any, rng: RandomBytes) -> Reports:
-        """n encoded values -> n reports."""
-
-
-class _SketchTally(Protocol):
-    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator, values: Any) -> Tally: ...
+from privacy.mechanism import Mechanism, Tally
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,18 +22,18 @@ class Held:
     """One use case on the devices of a segment.
 
     `key`: use case and segment ('emoji.en'), what the server splits by; `encoded`: one entry a value on the first axis,
-    uint64[d] hashes, int64[d] indices (-1: 'no match') or uint8[d, L] codes; `weights` float64[d] > 0 with sum 1: how
-    often each value occurs; `fits` bool[d]: False where the mechanism cannot take a value (a word too long, a letter
-    outside the alphabet), which is then dropped on the device and counted, and whose `encoded` entry is never read;
-    `mechanism` privatizes; `share` of a device's events that belong to this use case. Raises PopulationError if these
-    do not go together.
+    uint64[d] hashes, int64[d] indices or uint8[d, L] codes; `weights` float64[d] > 0 with sum 1: how often each value
+    occurs; `fits` bool[d]: False where the mechanism cannot take a value (a word too long, a letter outside the
+    alphabet), which is then dropped on the device and counted, and whose `encoded` entry is never read; `mechanism`
+    privatizes; `share` of a device's events that belong to this use case. Raises PopulationError if these do not go
+    together.
     """
 
     key: str
     encoded: NDArray[Any] = field(repr=False)
     weights: NDArray[np.float64] = field(repr=False)
     fits: NDArray[np.bool_] = field(repr=False)
-    mechanism: EventMechanism
+    mechanism: Mechanism
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -86,21 +69,10 @@ class Held:
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """A draw of the tally of counts[i] reports of value i, int64[d], 0 where a value does not fit."""
-        encoded, counts = self.encoded[self.fits], counts[self.fits]
-        if encoded.dtype != np.int64:
-            return cast(_SketchTally, self.mechanism).simulate_tally(counts, rng, encoded)
-        oracle = cast(Mechanism, self.mechanism)
-        null = isinstance(oracle, RandomizedResponse) and oracle.null
-        low, high = int(encoded.min()), int(encoded.max())
-        if low < (NULL if null else 0) or high >= oracle.domain_size:
-            raise PopulationError(
-                f"the values of {self.key} are encoded as {low} to {high}; expected {NULL if null else 0} to "
-                f"{oracle.domain_size - 1}, or fits=False where the mechanism takes none"
-            )
-        by_value = np.zeros(oracle.domain_size + null, dtype=np.int64)
-        # 'No match' is -1 on the device and the last symbol on the wire.
-        np.add.at(by_value, np.where(encoded == NULL, oracle.domain_size, encoded), counts)
-        return oracle.simulate_tally(by_value, rng)
+        try:
+            return self.mechanism.simulate_held(self.encoded[self.fits], counts[self.fits], rng)
+        except ValueError as error:
+            raise PopulationError(f"{self.key}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +91,7 @@ class Sent:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SentReport:
-    """A report that left the watched device: one entry of what the mechanism's `privatize` gives."""
+    """A report that left a device: one entry of what the mechanism's `privatize` gives."""
 
     day: int
     key: str

@@ -12,7 +12,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from experiments.compare.files import CompareError
 from experiments.compare.find import find_runs
 from experiments.compare.formats import size_in_words
 from experiments.compare.groups import group_runs
@@ -20,16 +19,18 @@ from experiments.compare.load import load_run
 from experiments.compare.metrics import find_metric
 from experiments.compare.page import check_target, write_comparison
 from experiments.compare.table import print_comparison
+from experiments.folder.reader import CompareError
 
 USAGE = """\
 synthpoll compare RUN [RUN ...] [--to PAGE.html] [--metric NAME] [--released-only]
 
   RUN               a run folder, a folder that holds run folders (a sweep), or a glob of either
-  --to PAGE.html    also write a page with charts, texts and a map: one file that needs no network
+  --to PAGE.html    also write a page with charts and what was released: one file that needs no network
   --metric NAME     what decides which run is best at each epsilon: a column of metrics.csv or oracle/metrics.csv
   --released-only   leave out what only a simulation knows; nothing under oracle/ is opened
 
-Runs that differ only in their seed are one line, with the spread over seeds.
+Runs that differ only in their seed are one line, with the spread over seeds. Runs that refine a corpus and runs that
+count (experiment=emoji and others) are compared among themselves.
 """
 
 
@@ -56,7 +57,8 @@ def compare(arguments: Sequence[str], console: Console) -> None:
     by = find_metric(groups, request.metric)
     print_comparison(console, groups, by, left_out=[*found.left_out, *repeated])
     if request.to is None:
-        console.print("Charts, texts and a map: add --to PAGE.html", soft_wrap=True)
+        more = "Charts, texts and a map" if groups[0].kind == "refine" else "Charts and the released elements"
+        console.print(f"{more}: add --to PAGE.html", soft_wrap=True)
         return
     write_comparison(groups, request.to, metric=request.metric)
     console.print(Text(f"Page: {request.to} ({size_in_words(request.to.stat().st_size)})"), soft_wrap=True)

@@ -1,7 +1,7 @@
 """From what a user types (run folders, sweep folders, globs) to run folders, in a stable order.
 
 found = find_runs(["runs/town", "runs/enron-*"])
-found.folders        # run folders with at least one complete round
+found.folders        # run folders with at least one complete round or key
 found.left_out       # 'PATH: why', for what a sweep or glob matched and cannot be compared
 """
 
@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.compare.files import CompareError
 from experiments.compare.sweeps import is_sweep, read_sweep
+from experiments.folder.layout import CONFIG, FACTS, ROUNDS, Key, Round
+from experiments.folder.reader import CompareError
 
 _DEPTH = 5  # a sweep is runs/NAME/OVERRIDES/...; deeper would mean to walk over somebody's home
 
@@ -31,36 +32,37 @@ class Found:
 def find_runs(arguments: Sequence[str]) -> Found:
     """The run folders that `arguments` name.
 
-    Raises CompareError if one does not exist, a glob matches nothing, or no run has a complete round. Beside runs that
-    can be compared, others are left out and listed: a shell that expands runs/* names the runs' logs and newborn runs,
-    too.
+    Raises CompareError if one does not exist, a glob matches nothing, or no run has a complete round or key. Beside
+    runs that can be compared, others are left out and listed: a shell that expands runs/* names the runs' logs and
+    newborn runs, too.
     """
     folders: dict[Path, Path] = {}
     left_out: dict[str, str] = {}
     for argument in arguments:
         named = _places(argument)
         if not named:
-            left_out[argument] = "not a run folder (it has no config.yaml and run.json), and holds none"
+            left_out[argument] = f"not a run folder (it has no {CONFIG} and {FACTS}), and holds none"
         for folder, why in named:
-            if why is None and has_complete_round(folder):
+            if why is None and has_complete_step(folder):
                 folders.setdefault(folder.resolve(), folder)
             else:
                 left_out[str(folder)] = why or _unready(folder)
     lines = tuple(f"{path}: {why}" for path, why in left_out.items())
     if not folders:
         more = f", and {len(lines) - 1} more like it" if len(lines) > 1 else ""
-        raise CompareError(f"nothing to compare: {lines[0]}{more}; name a run folder that has printed its first round")
+        todo = "name a run folder that has printed its first round, or its first table of a key"
+        raise CompareError(f"nothing to compare: {lines[0]}{more}; {todo}")
     return Found(folders=tuple(folders.values()), left_out=lines)
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run folder, finished or not."""
-    return (folder / "config.yaml").is_file() and ((folder / "run.json").is_file() or (folder / "rounds").is_dir())
+    return (folder / CONFIG).is_file() and ((folder / FACTS).is_file() or (folder / ROUNDS).is_dir())
 
 
-def has_complete_round(folder: Path) -> bool:
-    """Whether at least the first poll is complete."""
-    return (folder / "rounds" / "000" / "round.json").is_file()
+def has_complete_step(folder: Path) -> bool:
+    """Whether at least the first poll, or any key of a count, is complete."""
+    return (folder / Round(0).mark).is_file() or any(folder.glob(Key("*").mark))
 
 
 # A run folder; or what should be one, and why it is none.
@@ -92,9 +94,7 @@ def _walk(folder: Path, depth: int) -> Iterator[_Place]:
     elif is_sweep(folder):
         for member in read_sweep(folder).members:
             place = member.folder or folder / member.label
-            # A finished run without rounds is one of a use case.
-            plain = member.status == "complete" and is_run(place)
-            yield place, None if plain or has_complete_round(place) else member.absence
+            yield place, None if has_complete_step(place) else member.absence
     elif depth and folder.is_dir():
         try:
             inside = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
@@ -114,6 +114,4 @@ def natural(path: Path) -> list[tuple[int, float, str]]:
 
 
 def _unready(folder: Path) -> str:
-    if (folder / "segments").is_dir():
-        return "a run of a use case; open its report.html"
-    return "no complete round yet"
+    return f"no complete {'key' if (folder / 'segments').is_dir() else 'round'} yet"

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from experiments.compare.formats import short
-from experiments.compare.runs import Run
+from experiments.compare.runs import Kind, Run
+from experiments.folder.reader import CompareError
 
 _ABSENT = "-"
 
@@ -50,8 +51,13 @@ class Group:
         return self.runs[0].epsilon
 
     @property
+    def kind(self) -> Kind:
+        """What its runs did."""
+        return self.runs[0].kind
+
+    @property
     def finished(self) -> bool:
-        """Whether all of its runs have had all polls."""
+        """Whether all of its runs have had all polls, or keys."""
         return all(run.finished for run in self.runs)
 
     def per_round(self, name: str, oracle: bool) -> dict[int, Interval]:
@@ -74,7 +80,11 @@ class Group:
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
-    """Groups in order of appearance, and what was left out because it repeats a run ('PATH: why')."""
+    """Groups in order of appearance, and what was left out because it repeats a run ('PATH: why').
+
+    Raises KindsError for runs of different kinds, which have nothing to compare.
+    """
+    _check_kinds(runs)
     by_configuration: dict[str, dict[str, Run]] = {}
     repeated = []
     for run in runs:
@@ -96,9 +106,26 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     return groups, repeated
 
 
+class KindsError(CompareError):
+    """Runs are of different kinds; the message names one of each, and what to do."""
+
+
+def _check_kinds(runs: Sequence[Run]) -> None:
+    first: dict[Kind, Run] = {}
+    for run in runs:
+        first.setdefault(run.kind, run)
+    if len(first) > 1:
+        refined, counted = first["refine"].path, first["count"].path
+        raise KindsError(
+            f"runs of different kinds cannot be compared: {refined} refines a corpus, {counted} counts what devices "
+            "hold; name runs of one kind at a time"
+        )
+
+
 def is_seed(key: str) -> bool:
-    """Whether a configuration key is a seed: the run's own, or one of a part, such as a simulated town's."""
-    return key.rsplit(".", 1)[-1] == "seed"
+    """Whether a configuration key is a seed: the run's own, or that of a part, such as a town or a hash."""
+    name = key.rsplit(".", 1)[-1]
+    return name == "seed" or name.endswith("_seed")
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[object]]:
@@ -112,17 +139,25 @@ def distinct_names(differing: Mapping[str, Sequence[object]]) -> dict[str, str]:
     """The keys that are worth naming, with short names.
 
     Keys that change together tell the runs apart together: of `epsilon` and `mechanism.epsilon`, or of a generator's
-    model and its checksum, the shortest stands for all.
+    model and its checksum, the shortest stands for all. A setting that only some classes of a part have goes without
+    saying where the class says it.
     """
     kept: dict[tuple[object, ...], str] = {}
     # A class name says more than the settings that come with it; after that the shortest path.
     for key in sorted(differing, key=lambda k: (k.count("."), not k.endswith("_target_"), len(k))):
         pattern = tuple(list(differing[key]).index(value) for value in differing[key])
-        kept.setdefault(pattern, key)
+        classes = differing.get(f"{key.rpartition('.')[0]}._target_", ())
+        if key.endswith("_target_") or _ABSENT not in differing[key] or not _follows(differing[key], classes):
+            kept.setdefault(pattern, key)
     names = {key: _name(key) for key in differing if key in kept.values()}
     if len(set(names.values())) < len(names):
         return {key: key for key in names}
     return names
+
+
+def _follows(values: Sequence[object], classes: Sequence[object]) -> bool:
+    """Whether runs with the same class have the same value."""
+    return bool(classes) and len(set(map(repr, classes))) == len(set(map(repr, zip(classes, values, strict=True))))
 
 
 def _name(key: str) -> str:

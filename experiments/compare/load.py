@@ -13,40 +13,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.compare.files import CompareError, RunFiles
-from experiments.compare.runs import Candidate, Central, History, Poll, Round, Row, Run, Timing
-from experiments.damage import mending
+from experiments.compare.load_counts import load_count
+from experiments.compare.runs import Candidate, Central, History, Kind, Poll, Round, Row, Run, Timing
+from experiments.folder.damage import mending
+from experiments.folder.layout import CONFIG, FACTS, METRICS, STATEMENT, TIMINGS, arm, truth
+from experiments.folder.layout import Round as Step
+from experiments.folder.reader import CompareError, RunFiles
+from privacy.poll import Choice
 
 
 def load_run(folder: Path, *, oracle: bool = True) -> Run:
     """Read a run folder's numbers. With `oracle` false nothing under oracle/ is opened.
 
-    Raises CompareError if it is not a run folder, has no complete round, or holds a damaged file.
+    Raises CompareError if it is not a run folder, has no complete round or key, or holds a damaged file.
     """
     files = RunFiles(folder, oracle)
-    if not files.has("config.yaml"):
-        raise CompareError(f"{folder} is not a run folder; expected config.yaml in it")
-    config = flatten(files.yaml("config.yaml"))
+    if not files.has(CONFIG):
+        raise CompareError(f"{folder} is not a run folder; expected {CONFIG} in it")
+    config = flatten(files.yaml(CONFIG))
     config.pop("watch", None)  # the id of a device is nobody's business on a page
+    if not isinstance(config.get("seed"), int):
+        raise _no_number(folder, "seed", config)
+    facts = files.json(FACTS) if files.has(FACTS) else {}
+    if "keys" in facts:
+        return load_count(files, config, facts, timings=_timings(files, "count"), central=_central(files))
     complete = 0
-    while files.has(f"rounds/{complete:03d}/round.json"):
+    while files.has(Step(complete).mark):
         complete += 1
     if not complete:
         raise CompareError(f"{folder} has no complete round yet; compare again after it has printed its first line")
-    for key in ("seed", "rounds"):
-        if not isinstance(config.get(key), int):
-            raise CompareError(f"{folder}/config.yaml has {key}: {config.get(key)!r}; expected a whole number")
-    arms = [(arm, f"oracle/arms/{arm}") for arm in files.arms()]
+    if not isinstance(config.get("rounds"), int):
+        raise _no_number(folder, "rounds", config)
+    arms = [(name, arm(name)) for name in files.arms()]
     return Run(
         files=files,
         config=config,
-        facts=files.json("run.json"),
+        facts=facts or files.json(FACTS),
         complete=complete,
         planned=int(str(config["rounds"])),
-        metrics=_metrics(files, "metrics.csv"),
-        truth=_metrics(files, "oracle/metrics.csv"),
-        arms={arm: _metrics(files, f"{place}/metrics.csv", f"{place}/oracle/metrics.csv") for arm, place in arms},
-        timings=_timings(files),
+        metrics=_metrics(files, METRICS),
+        truth=_metrics(files, truth(METRICS)),
+        arms={
+            name: _metrics(files, *(f"{place}/{each}" for each in (METRICS, truth(METRICS)))) for name, place in arms
+        },
+        timings=_timings(files, "refine"),
         central=_central(files),
     )
 
@@ -57,23 +67,23 @@ def load_rounds(run: Run) -> History:
     rounds = []
     weights: NDArray[np.float64] | None = None
     for number in range(run.complete + (run.complete >= run.planned)):
-        place = f"rounds/{number:03d}"
-        if number == run.complete and not run.files.has(f"{place}/embeddings.npy"):
+        step = Step(number)
+        if number == run.complete and not run.files.has(step.embeddings):
             break  # the refined corpus is not written or not embedded yet
-        ids = _read_corpus(run.files, f"{place}/corpus.parquet", candidates)
+        ids = _read_corpus(run.files, step.corpus, candidates)
         rounds.append(
             Round(
                 number=number,
                 ids=ids,
-                vectors=_sized(run.files, f"{place}/embeddings.npy", len(ids)),
+                vectors=_sized(run.files, step.embeddings, len(ids)),
                 weights=np.full(len(ids), 1 / len(ids)) if weights is None else weights,
-                poll=_read_poll(run.files, place, ids) if number < run.complete else None,
+                poll=_read_poll(run.files, step, ids) if number < run.complete else None,
             )
         )
         if len(rounds[-1].weights) != len(ids):
-            raise _mismatch(run.files, place, "the weights of the round before")
+            raise _mismatch(run.files, step.place, "the weights of the round before")
         if number < run.complete:
-            weights = run.files.array(f"{place}/next_weights.npy")
+            weights = run.files.array(step.next_weights)
     return History(rounds=tuple(rounds), candidates=candidates)
 
 
@@ -109,17 +119,16 @@ def _read_corpus(files: RunFiles, name: str, into: dict[str, Candidate]) -> tupl
     return tuple(row["id"] for row in rows)
 
 
-def _read_poll(files: RunFiles, place: str, ids: Sequence[str]) -> Poll:
-    table = files.table(f"{place}/estimate.parquet")
+def _read_poll(files: RunFiles, step: Step, ids: Sequence[str]) -> Poll:
+    table = files.table(step.estimate)
     if table.column("id").to_pylist() != list(ids):
-        raise _mismatch(files, place, "estimate.parquet")
-    votes = f"{place}/oracle/votes.npy"
+        raise _mismatch(files, *step.estimate.rsplit("/", 1))
+    choice = Choice(len(ids))
     return Poll(
         count=table.column("count").to_numpy(),
         stderr=table.column("stderr").to_numpy(),
         rank=table.column("rank").to_numpy(),
-        # the last entry is 'none of these'
-        true_votes=_sized(files, votes, len(ids) + 1)[:-1] if files.has(votes) else None,
+        true_votes=_sized(files, step.votes, choice.answers)[: choice.none] if files.has(step.votes) else None,
     )
 
 
@@ -148,18 +157,25 @@ def _metrics(files: RunFiles, *names: str) -> list[Row]:
     return [by_round[number] for number in sorted(by_round)]
 
 
-def _timings(files: RunFiles) -> list[Timing]:
-    """timings.csv. Stages are named 'run: round', 'no_privacy: round' or, for what comes before, 'embed devices'."""
-    if not files.has("timings.csv"):
+def _no_number(folder: Path, key: str, config: Mapping[str, object]) -> CompareError:
+    return CompareError(f"{folder}/{CONFIG} has {key}: {config.get(key)!r}; expected a whole number")
+
+
+def _timings(files: RunFiles, kind: Kind) -> list[Timing]:
+    """timings.csv. Stages are named 'run: round', 'no_privacy: round' or, for what comes before, 'embed devices'.
+
+    Those of a count, which has no arms, are named after its groups of devices: 'en: play'.
+    """
+    if not files.has(TIMINGS):
         return []
     found = []
-    for row in files.text_rows("timings.csv"):
+    for row in files.text_rows(TIMINGS):
         try:
-            owner, _, stage = row["stage"].rpartition(": ")
+            owner, _, stage = row["stage"].rpartition(": ") if kind == "refine" else ("", "", row["stage"])
             arm = None if owner in ("", "run") else owner
             timing = Timing(round=int(row["round"]), arm=arm, stage=stage, seconds=float(row["seconds"]))
         except (KeyError, ValueError):
-            raise files.damaged("timings.csv", "expected round, stage, seconds") from None
+            raise files.damaged(TIMINGS, "expected round, stage, seconds") from None
         if arm is None or files.oracle:
             found.append(timing)
     return found
@@ -167,9 +183,9 @@ def _timings(files: RunFiles) -> list[Timing]:
 
 def _central(files: RunFiles) -> Central | None:
     """The run's central guarantee: privacy.json's {"central": {"epsilon": .., "delta": .., "trust_model": ".."}}."""
-    if not files.has("privacy.json"):
+    if not files.has(STATEMENT):
         return None
-    central = files.json("privacy.json").get("central")
+    central = files.json(STATEMENT).get("central")
     if central is None:
         return None
     try:
@@ -178,6 +194,6 @@ def _central(files: RunFiles) -> Central | None:
         )
     except (KeyError, TypeError, ValueError):
         raise CompareError(
-            f"{files.path}/privacy.json: 'central' is not an object with epsilon, delta and trust_model; "
-            f"{mending(files.path, 'privacy.json')}, or leave this run out"
+            f"{files.path}/{STATEMENT}: 'central' is not an object with epsilon, delta and trust_model; "
+            f"{mending(files.path, STATEMENT)}, or leave this run out"
         ) from None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from experiments.compare.files import CompareError
+from experiments.compare import count_metrics
 from experiments.compare.groups import Group, Interval
+from experiments.compare.runs import Kind
+from experiments.folder.reader import CompareError
 
 Better = Literal["up", "down", ""]
 
@@ -62,24 +64,45 @@ _ORACLE: _Columns = (
     ("error_in_stderr", "Error in standard errors", "", "number", "near 1 where claimed errors are right"),
     ("none_share_true", "True share of 'none'", "", "percent", "what none_share estimates"),
 )
-KNOWN = tuple(
-    Metric(name=name, title=title, oracle=oracle, better=better, form=form, meaning=meaning)
-    for columns, oracle in ((_RELEASED, False), (_ORACLE, True))
-    for name, title, better, form, meaning in columns
-)
 
-_HEADLINES = ("over_threshold", "none_share", "topics", "self_similarity", "similarity", "coverage", "recall")
+
+def _known(*tables: tuple[tuple[tuple[object, ...], ...], bool]) -> dict[tuple[str, bool], Metric]:
+    names = ("name", "title", "better", "form", "meaning")
+    found = [
+        Metric(**dict(zip(names, column, strict=False)), oracle=oracle)  # type: ignore[arg-type]
+        for columns, oracle in tables
+        for column in columns
+    ]
+    return {(metric.name, metric.oracle): metric for metric in found}
+
+
+KNOWN: dict[Kind, dict[tuple[str, bool], Metric]] = {
+    "refine": _known((_RELEASED, False), (_ORACLE, True)),
+    "count": _known((count_metrics.RELEASED, False), (count_metrics.ORACLE, True)),
+}
+
+_HEADLINES: dict[Kind, tuple[str, ...]] = {
+    "refine": ("over_threshold", "none_share", "topics", "self_similarity", "similarity", "coverage", "recall"),
+    "count": count_metrics.HEADLINES,
+}
 
 # The first that all runs have decides which run is best, unless another is named. Coverage comes first because it is
-# measured in the second encoder: a slate tuned to the encoder that votes should look good in another one, too.
-DEFAULTS = ("coverage", "similarity", "none_share")
+# measured in the second encoder: a slate tuned to the encoder that votes should look good in another one, too. Of
+# counts what is released decides: it is what a server has them for, and every server knows it.
+DEFAULTS: dict[Kind, tuple[str, ...]] = {"refine": ("coverage", "similarity", "none_share"), "count": ("released",)}
 
 
-def metric(name: str, oracle: bool) -> Metric:
-    """The metric of a column; one that is not known here is shown under its own name, without a direction."""
-    for known in KNOWN:
-        if (known.name, known.oracle) == (name, oracle):
-            return known
+def metric(name: str, oracle: bool, kind: Kind = "refine") -> Metric:
+    """The metric of a column; one that is not known here is shown under its own name, without a direction.
+
+    'emoji.en: released' is that of one key.
+    """
+    if (name, oracle) in KNOWN[kind]:
+        return KNOWN[kind][name, oracle]
+    key, between, of_key = name.partition(count_metrics.BETWEEN)
+    if kind == "count" and between:
+        found = metric(of_key, oracle, kind)
+        return replace(found, name=name, title=f"{key}{between}{found.title}")
     distance = re.fullmatch(r"fid_pca(\d+)", name)
     if distance:
         meaning = f"Frechet distance to real items, second encoder, {distance[1]} components"
@@ -89,7 +112,7 @@ def metric(name: str, oracle: bool) -> Metric:
 
 
 def metrics_of(groups: Sequence[Group]) -> list[Metric]:
-    """Every metric of any run, those known here first and in their order."""
+    """Every metric of any run, those known here first and in their order; those of single keys last."""
     columns = {
         (name, oracle): None
         for group in groups
@@ -99,14 +122,29 @@ def metrics_of(groups: Sequence[Group]) -> list[Metric]:
         for name in row
         if name != "round"
     }
-    order = [(known.name, known.oracle) for known in KNOWN]
-    listed = sorted(columns, key=lambda column: (column[1], order.index(column) if column in order else len(order)))
-    return [metric(name, oracle) for name, oracle in listed]
+    kind = groups[0].kind
+    order = list(KNOWN[kind])
+    # Where there is one key alone, what is said of all keys is said of it.
+    alone = len(keys_of(groups)) == 1
+    listed = sorted(
+        (column for column in columns if not (alone and count_metrics.BETWEEN in column[0])),
+        key=lambda column: (column[1], order.index(column) if column in order else len(order)),
+    )
+    return [metric(name, oracle, kind) for name, oracle in listed]
+
+
+def keys_of(groups: Sequence[Group]) -> list[str]:
+    """The keys of any run, in the order of the runs; none for refinements."""
+    return list(dict.fromkeys(key for group in groups for run in group.runs for key in run.keys))
 
 
 def headlines(groups: Sequence[Group], by: Metric) -> list[Metric]:
     """The few metrics that a table of runs has room for, `by` among them."""
-    return [m for m in metrics_of(groups) if m.name in _HEADLINES or m.name.startswith("fid_pca") or m == by]
+    wanted, listed = _HEADLINES[groups[0].kind], metrics_of(groups)
+    found = [m for m in listed if m.name in wanted or m.name.startswith("fid_pca") or m == by]
+    if groups[0].kind == "count":
+        found.sort(key=lambda m: (m.oracle, wanted.index(m.name) if m.name in wanted else len(wanted)))
+    return found
 
 
 def find_metric(groups: Sequence[Group], name: str | None) -> Metric:
@@ -118,11 +156,12 @@ def find_metric(groups: Sequence[Group], name: str | None) -> Metric:
                 return found
         known = ", ".join(found.name for found in everywhere if found.better)
         raise CompareError(f"--metric is {name!r}; expected a metric of these runs, such as {known}")
-    for wanted in DEFAULTS:
+    defaults = DEFAULTS[groups[0].kind]
+    for wanted in defaults:
         for found in everywhere:
             if found.name == wanted and all(group.last(found.name, found.oracle) for group in groups):
                 return found
-    raise CompareError(f"the runs have none of {', '.join(DEFAULTS)} in common; name another with --metric")
+    raise CompareError(f"the runs have none of {', '.join(defaults)} in common; name another with --metric")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +186,16 @@ def best_per_epsilon(groups: Sequence[Group], by: Metric) -> list[Best]:
     found = []
     # A run that is still at work has had fewer polls: it is compared only where none is finished.
     groups = [group for group in groups if group.finished] or groups
-    for epsilon in sorted({group.epsilon for group in groups if group.epsilon is not None}):
-        lasts = [(group, group.last(by.name, by.oracle)) for group in groups if group.epsilon == epsilon]
-        here = [(group, last) for group, last in lasts if last is not None]
-        if not here:
+    # Counts of other keys are other questions.
+    contests = dict.fromkeys((group.epsilon, group.runs[0].keys) for group in groups if group.epsilon is not None)
+    for epsilon, keys in sorted(contests, key=lambda contest: contest[0] or 0.0):
+        here = [
+            (group, last)
+            for group in groups
+            if (group.epsilon, group.runs[0].keys) == (epsilon, keys)
+            and (last := group.last(by.name, by.oracle)) is not None
+        ]
+        if epsilon is None or not here:
             continue
         here.sort(key=lambda pair: -sign * pair[1].mean)
         group, interval = here[0]

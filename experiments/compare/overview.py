@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.compare.formats import shown, spread
+from experiments.compare.formats import in_words, shown, spread
 from experiments.compare.groups import Group
-from experiments.compare.markup import Markup, join, scrolled, tag
 from experiments.compare.metrics import Metric, best_per_epsilon, headlines
+from experiments.page.markup import Markup, join, scrolled, tag
 
 
 def facts_of(groups: Sequence[Group]) -> Markup:
@@ -19,6 +19,7 @@ def facts_of(groups: Sequence[Group]) -> Markup:
         return join()
     run = groups[0].runs[0]
     tiles = []
+    asked = run.fact("devices.count") if run.kind == "count" else None
     if run.epsilon is not None:
         unit = run.fact("privacy.unit") or ""
         tiles.append((f"ε {run.epsilon:g}", "local budget that a device spends in the run", unit))
@@ -33,7 +34,10 @@ def facts_of(groups: Sequence[Group]) -> Markup:
         noise = f"± {run.fact('resolution.stderr_of_a_count'):.3g}"
         tiles.append((noise, "devices: standard error of a count", mean))
     mechanism = str(run.fact("privacy.mechanism.mechanism") or "").replace("_", " ")
-    tiles.append((f"{run.complete} of {run.planned}", "polls complete", mechanism))
+    if asked:
+        days = in_words(run.fact("devices.days") or 1, "day")
+        tiles.append((f"{asked:,}", "devices", f"{days}; tallies {run.fact('devices.tallies')}"))
+    tiles.append((f"{run.complete} of {run.planned}", f"{run.step}s complete", mechanism))
     return tag(
         "div",
         *(tag("div", tag("b", big), tag("span", what), tag("small", more), class_="tile") for big, what, more in tiles),
@@ -48,7 +52,7 @@ def overview_of(groups: Sequence[Group], by: Metric) -> Markup:
     head = [tag("th", name, scope="col", class_=kind) for name, kind in (
         ("configuration", ""), ("seeds", ""), ("ε local", "number"), *((("ε central", "number"),) if central else ()),
     )]  # fmt: skip
-    head += [_metric_head(metric) for metric in metrics]
+    head += [metric_head(metric) for metric in metrics]
     best = {id(one.group) for one in best_per_epsilon(groups, by) if one.others}
     rows = []
     for i, group in enumerate(groups):
@@ -65,22 +69,23 @@ def overview_of(groups: Sequence[Group], by: Metric) -> Markup:
         if central:
             held = group.runs[0].central
             cells.append(tag("td", f"{held.epsilon:.3g} (δ {held.delta:.0e})" if held else "", class_="number"))
-        cells += [_metric_cell(group, metric) for metric in metrics]
+        cells += [metric_cell(group, metric) for metric in metrics]
         rows.append(tag("tr", *cells))
-    caption = tag(
-        "caption", "After the last poll; mean over seeds, and from the lowest to the highest.", class_="unseen"
-    )
+    told = f"After the last {groups[0].runs[0].step}; mean over seeds, and from the lowest to the highest."
+    caption = tag("caption", told, class_="unseen")
     return scrolled(tag("table", caption, tag("thead", tag("tr", *head)), tag("tbody", *rows), id="overview"))
 
 
-def _metric_head(metric: Metric) -> Markup:
+def metric_head(metric: Metric) -> Markup:
+    """The head of a metric's column."""
     arrow = {"up": " ↑", "down": " ↓", "": ""}[metric.better]
     direction = {"up": "; higher is better", "down": "; lower is better", "": ""}[metric.better]
     text = join(metric.title, arrow)
     return tag("th", text, scope="col", class_="number" + " oracle" * metric.oracle, title=metric.meaning + direction)
 
 
-def _metric_cell(group: Group, metric: Metric) -> Markup:
+def metric_cell(group: Group, metric: Metric) -> Markup:
+    """The metric's interval over the seeds of a group."""
     last = group.last(metric.name, metric.oracle)
     kind = "number" + " oracle" * metric.oracle
     if last is None:

@@ -3,31 +3,33 @@
     write_page(Path("runs/town/seed0-1a2b3c4d"))                       # report.html and oracle/report.html in the run
     write_comparison(groups, Path("sweep.html"))                       # of experiments/compare/groups.py
 
-The page may show only what experiments/compare/files.py lets through. A policy in its head forbids it to load or send
-anything, and allows no script but its own, by hash: text that a model wrote stays text.
+The page may show only what experiments/folder/reader.py lets through. Its shell (experiments/page/shell.py) forbids it
+to load or send anything, and any script but its own: text that a model wrote stays text.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from experiments.compare.files import CompareError
 from experiments.compare.groups import Group, group_runs
 from experiments.compare.load import load_run
-from experiments.compare.markup import Markup, tag
 from experiments.compare.metrics import Metric, find_metric
 from experiments.compare.payload import build_payload, to_json
+from experiments.compare.runs import Kind
 from experiments.compare.sections import body_of, footer_of, navigation, switches
-from experiments.store import RunFolder
+from experiments.folder.layout import PAGE, truth
+from experiments.folder.reader import CompareError
+from experiments.folder.store import RunFolder
+from experiments.page.shell import COUNTS, Script, data_line, document
 
-REPORT = "report.html"
-_SCRIPTS = ("kit", "metrics", "frontier", "poll", "map", "lineage", "drift", "cost", "start")
+_SCRIPTS: Mapping[Kind, tuple[str, ...]] = {
+    "refine": ("kit", "metrics", "frontier", "poll", "map", "lineage", "drift", "cost", "start"),
+    "count": ("kit", "metrics", "frontier", "cost", "counts", "start"),
+}
+_STYLES: Mapping[Kind, tuple[str, ...]] = {"refine": ("page.css",), "count": COUNTS}
 
 
 def write_page(folder: Path, *, metric: str | None = None) -> Path:
@@ -38,7 +40,7 @@ def write_page(folder: Path, *, metric: str | None = None) -> Path:
     runs give equal pages, so without timings. Raises CompareError without a complete round.
     """
     store = RunFolder(folder)
-    for oracle, name, other in ((True, f"oracle/{REPORT}", f"../{REPORT}"), (False, REPORT, f"oracle/{REPORT}")):
+    for oracle, name, other in ((True, truth(PAGE), f"../{PAGE}"), (False, PAGE, truth(PAGE))):
         # Seconds differ between equal runs; their place is timings.csv, and a comparison shows them.
         run = replace(load_run(folder, oracle=oracle), alone=True, timings=())
         if oracle and not run.truth:
@@ -46,10 +48,10 @@ def write_page(folder: Path, *, metric: str | None = None) -> Path:
         groups, _ = group_runs([run])
         twin = other if oracle or (folder / other).exists() else None
         store.write_bytes(name, render(groups, metric, live=not run.finished, twin=twin).encode())
-    return folder / REPORT
+    return folder / PAGE
 
 
-TIMINGS_LINE = '<script type="application/json" id="timings">'
+TIMINGS_LINE = data_line("timings")
 
 
 def write_comparison(groups: Sequence[Group], to: Path, *, metric: str | None = None, twin: str | None = None) -> None:
@@ -82,34 +84,23 @@ def render(groups: Sequence[Group], metric: str | None, *, live: bool, twin: str
     by: Metric = find_metric(groups, metric)
     data = build_payload(groups, by, live=live)
     timings = data.pop("timings")
-    style, script = _asset("page.css"), _script()
-    policy = (
-        f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'"
-    )
-    return string.Template(_asset("page.html")).substitute(
-        policy=policy,
-        title=tag("", str(data["title"])),
-        style=style,
-        nav=navigation(groups),
-        switches=switches(oracle=data["oracle"]),
+    return document(
+        title=str(data["title"]),
+        navigation=navigation(groups),
         body=body_of(groups, by, data, twin),
         footer=footer_of(groups),
-        data=Markup(to_json(data)),
-        timings=Markup(to_json(timings)),
-        script=script,
+        content="runs",
+        styles=_STYLES[groups[0].kind],
+        script=Script(
+            code=_script(groups[0].kind),
+            data={"data": to_json(data), "timings": to_json(timings)},
+            switches=switches(oracle=data["oracle"]),
+        ),
     )
 
 
-def _asset(name: str) -> str:
-    return (resources.files("experiments.compare") / "page" / name).read_text(encoding="utf-8")
-
-
-def _script() -> str:
+def _script(kind: Kind) -> str:
     """Our scripts as one, in a scope of its own."""
-    return "(() => {\n'use strict';\n" + "\n".join(_asset(f"{name}.js") for name in _SCRIPTS) + "\n})();\n"
-
-
-def _digest(content: str) -> str:
-    """How a content security policy names an inline script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    folder = resources.files("experiments.compare") / "page"
+    code = "\n".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS[kind])
+    return f"(() => {{\n'use strict';\n{code}\n}})();\n"

@@ -36,8 +36,7 @@ def build_payload(groups: Sequence[Group], by: Metric, *, live: bool, limit: int
     data["reduced"]. Numbers of rounds are always all there. Raises CompareError for damaged files.
     """
     runs = [run for group in groups for run in group.runs]
-    histories = [load_rounds(run) for run in runs]
-    planes = _planes(runs, histories)
+    owner = [i for i, group in enumerate(groups) for _ in group.runs]
     data: dict[str, Any] = {
         "title": ", ".join(dict.fromkeys(str(run.config.get("name", run.label)) for run in runs)),
         "live": live,
@@ -48,7 +47,14 @@ def build_payload(groups: Sequence[Group], by: Metric, *, live: bool, limit: int
         "cost": [_cost(group) for group in groups],
         "timings": _timings(runs),
     }
-    owner = [i for i, group in enumerate(groups) for _ in group.runs]
+    if groups[0].kind == "count":  # which has no candidates
+        data["runs"] = [
+            {"name": run.label, "seed": run.seed, "group": group, "rounds": [], "text": []}
+            for run, group in zip(runs, owner, strict=True)
+        ]
+        return data | {"strings": [], "reduced": {"longest": None, "every_seed": True}}
+    histories = [load_rounds(run) for run in runs]
+    planes = _planes(runs, histories)
     for every_seed in (True, False):
         strings = Strings()
         data["runs"] = [

@@ -13,14 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.compare.files import RunFiles
+from experiments.folder.reader import RunFiles
 
 Row = Mapping[str, float]
+Kind = Literal["refine", "count"]
+"""What a run did: refine a corpus, poll by poll, or count what devices hold, key by key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,10 @@ class Timing:
 class Run:
     """One run folder without its candidates.
 
-    `config` has flat keys ('mechanism.epsilon'); `facts` is run.json; `metrics` and `truth` have one row a round, the
-    refined corpus as the last; `complete` counts complete polls, `planned` those that the configuration asks for;
-    `alone` says that it is shown on a page of its own.
+    `config` has flat keys ('mechanism.epsilon'); `facts` is run.json. Of a refinement, `metrics` and `truth` have one
+    row a round, the refined corpus as the last, and `complete` counts complete polls, `planned` those that the
+    configuration asks for. Of a count, they have one row: what is said of each key, as 'KEY: NAME', and of all
+    together, as 'NAME'; `complete` counts complete `keys`, `planned` all. `alone`: it is shown on a page of its own.
     """
 
     files: RunFiles = field(repr=False)
@@ -62,6 +65,8 @@ class Run:
     timings: Sequence[Timing] = field(repr=False)
     central: Central | None
     alone: bool = False
+    kind: Kind = "refine"
+    keys: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -92,9 +97,15 @@ class Run:
         return node
 
     @property
+    def step(self) -> str:
+        """What is complete or not: a poll, or a key."""
+        return "poll" if self.kind == "refine" else "key"
+
+    @property
     def finished(self) -> bool:
-        """Whether all polls are complete and the refined corpus is there."""
-        return self.complete >= self.planned and len(self.metrics) > self.complete
+        """Whether all steps are complete, and the refined corpus, where there is one, is there."""
+        rows = self.complete if self.kind == "refine" else 0
+        return self.complete >= self.planned and len(self.metrics) > rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,26 +5,40 @@ body = body_of(groups, by, build_payload(groups, by, live=False), None)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.compare.elements import ELEMENTS_NOTE, KEYS_NOTE, count_cost, elements_of, keys_of_runs
 from experiments.compare.formats import in_words, short, shown
 from experiments.compare.groups import Group, differences, is_seed
-from experiments.compare.markup import Markup, join, scrolled, tag
 from experiments.compare.metrics import Metric, best_per_epsilon
 from experiments.compare.overview import facts_of, overview_of
-from experiments.compare.runs import Run
+from experiments.compare.runs import Kind, Run
+from experiments.page.markup import Markup, join, scrolled, tag
 
+_ORIGIN: Mapping[Kind, str] = {
+    "refine": "All texts on this page were written by a language model. Released: what the server of a real deployment "
+    "would know. Simulation only: computed from noise-free votes and real items, which no deployment has.",
+    "count": "All elements on this page are those that a release rule let out; nothing on it names one that was "
+    "withheld. Released: what the server of a real deployment would know. Simulation only: what devices really sent, "
+    "which no deployment knows.",
+}
 _COLUMNS = 4  # configurations that stand side by side; more are listed below each other
-_SECTIONS = (
-    ("runs", "Runs"), ("metrics", "Rounds"), ("frontier", "Privacy"), ("poll", "Votes"), ("map", "Map"),
-    ("drift", "Drift"), ("cost", "Cost"), ("settings", "Settings"),
-)  # fmt: skip
+_SECTIONS: Mapping[Kind, tuple[tuple[str, str], ...]] = {
+    "refine": (
+        ("runs", "Runs"), ("metrics", "Rounds"), ("frontier", "Privacy"), ("poll", "Votes"), ("map", "Map"),
+        ("drift", "Drift"), ("cost", "Cost"), ("settings", "Settings"),
+    ),
+    "count": (
+        ("runs", "Runs"), ("keys", "Keys"), ("frontier", "Privacy"), ("elements", "Released"), ("cost", "Cost"),
+        ("settings", "Settings"),
+    ),
+}  # fmt: skip
 
 
-def navigation(groups: Sequence[Group]) -> Markup:
-    """Links to the sections."""
-    return join(*(tag("a", name, href=f"#{place}") for place, name in _SECTIONS))
+def navigation(groups: Sequence[Group]) -> dict[str, str]:
+    """The names of the sections by id."""
+    return dict(_SECTIONS[groups[0].kind])
 
 
 def switches(*, oracle: bool) -> Markup:
@@ -44,58 +58,72 @@ def body_of(groups: Sequence[Group], by: Metric, data: dict[str, Any], twin: str
     many = len(groups) > 1
     return join(
         _head(groups, data, twin),
-        _section(
+        section(
             "runs", "Runs" if many else "The run", _runs_note(groups, by), facts_of(groups), overview_of(groups, by)
         ),
-        _section("metrics", "Round after round", _metrics_note(groups)),
-        _section("frontier", "Privacy against utility", _frontier_note()),
-        _section(
-            "poll",
-            "What the devices voted for",
-            "One poll at a time: how many devices chose each candidate, as the server can know it, and the texts that "
-            "won and lost.",
-        ),
-        _section(
-            "map",
-            "Map of candidates",
-            "Every text of the run, placed so that similar texts lie close. Hover or use the arrow keys to read; "
-            "choose a text to follow its line from parent to child.",
-        ),
-        _section(
-            "drift",
-            "What the corpus turned into",
-            "Shares are of the corpus as the devices' estimated votes weigh it. All of it is synthetic text.",
-        ),
-        _section("cost", "What it costs a device", ""),
-        _section(
+        *(_of_rounds(groups) if groups[0].kind == "refine" else _of_keys(groups, by)),
+        section(
             "settings", "What differs between the configurations" if many else "Configuration", "", _settings(groups)
         ),
     )
 
 
+def _of_rounds(groups: Sequence[Group]) -> tuple[Markup, ...]:
+    """What a refinement has: rounds, and candidates."""
+    return (
+        section("metrics", "Round after round", _metrics_note(groups)),
+        section("frontier", "Privacy against utility", _frontier_note("what the corpus is worth after the last poll")),
+        section(
+            "poll",
+            "What the devices voted for",
+            "One poll at a time: how many devices chose each candidate, as the server can know it, and the texts that "
+            "won and lost.",
+        ),
+        section(
+            "map",
+            "Map of candidates",
+            "Every text of the run, placed so that similar texts lie close. Hover or use the arrow keys to read; "
+            "choose a text to follow its line from parent to child.",
+        ),
+        section(
+            "drift",
+            "What the corpus turned into",
+            "Shares are of the corpus as the devices' estimated votes weigh it. All of it is synthetic text.",
+        ),
+        section("cost", "What it costs a device", ""),
+    )
+
+
+def _of_keys(groups: Sequence[Group], by: Metric) -> tuple[Markup, ...]:
+    """What a count has: keys, and released elements."""
+    return (
+        section("keys", "Key by key", KEYS_NOTE, keys_of_runs(groups, by)),
+        section("frontier", "Privacy against utility", _frontier_note("what the release is worth")),
+        section("elements", "What was released", ELEMENTS_NOTE, elements_of(groups)),
+        section("cost", "What it costs a device", "", count_cost(groups)),
+    )
+
+
 def footer_of(groups: Sequence[Group]) -> Markup:
     """Provenance, and how to read the page."""
-    rows = [
-        tag(
-            "tr", *(tag("th", name, scope="col") for name in ("run", "seed", "commit", "generator", "encoder", "judge"))
-        )
-    ]
+    kind = groups[0].kind
+    made_by = ("commit", "generator", "encoder", "judge") if kind == "refine" else ("commit", "python")
+    rows = [tag("tr", *(tag("th", name, scope="col") for name in ("run", "seed", *made_by)))]
     for run in (run for group in groups for run in group.runs):
-        facts = [str(run.facts.get(name, "")) for name in ("commit", "generator", "encoder", "judge")]
+        facts = [str(run.facts.get(name, "")) for name in made_by]
         facts[0] = facts[0][:12]
         rows.append(tag("tr", *(tag("td", text) for text in (run.label, run.seed, *facts))))
     return join(
         tag("details", tag("summary", "Where these runs came from"), scrolled(tag("table", *rows))),
         tag(
             "p",
-            "All texts on this page were written by a language model. Released: what the server of a real deployment "
-            "would know. Simulation only: computed from noise-free votes and real items, which no deployment has. "
-            "The page loads nothing from a network and can be kept as a file.",
+            f"{_ORIGIN[kind]} The page loads nothing from a network and can be kept as a file.",
         ),
     )
 
 
-def _section(place: str, title: str, note: object, *content: object) -> Markup:
+def section(place: str, title: str, note: object, *content: object) -> Markup:
+    """A section; without content, a script fills it."""
     drawn = () if content else (tag("noscript", "This part is drawn by a script, which is switched off here."),)
     return tag(
         "section", tag("h2", title), tag("p", note, class_="note"), *content, *drawn,
@@ -107,13 +135,13 @@ def _head(groups: Sequence[Group], data: dict[str, Any], twin: str | None) -> Ma
     runs = [run for group in groups for run in group.runs]
     unfinished = [run for run in runs if not run.finished]
     what = in_words(len(runs), "run") + (f" in {in_words(len(groups), 'configuration')}" if len(groups) > 1 else "")
-    parts = [tag("h1", data["title"]), tag("p", what, ", ", _polls(runs), ".", class_="lead")]
+    parts = [tag("h1", data["title"]), tag("p", what, ", ", _steps(runs), ".", class_="lead")]
     if data["live"]:
         parts.append(
             tag(
                 "p",
                 tag("span", class_="pulse"),
-                f" This run is at work: {runs[0].complete} of {runs[0].planned} polls are complete. ",
+                f" This run is at work: {runs[0].complete} of {runs[0].planned} {runs[0].step}s are complete. ",
                 tag("label", tag("input", type="checkbox", id="follow", checked=True), " reload every 20 seconds"),
                 class_="banner",
             )
@@ -135,9 +163,9 @@ def _head(groups: Sequence[Group], data: dict[str, Any], twin: str | None) -> Ma
     return tag("div", *parts, class_="head")
 
 
-def _polls(runs: Sequence[Run]) -> str:
-    planned = sorted({run.planned for run in runs})
-    return in_words(planned[0], "poll") if len(planned) == 1 else f"{planned[0]} to {planned[-1]} polls"
+def _steps(runs: Sequence[Run]) -> str:
+    planned, step = sorted({run.planned for run in runs}), runs[0].step
+    return in_words(planned[0], step) if len(planned) == 1 else f"{planned[0]} to {planned[-1]} {step}s"
 
 
 def _runs_note(groups: Sequence[Group], by: Metric) -> Markup:
@@ -157,7 +185,8 @@ def _runs_note(groups: Sequence[Group], by: Metric) -> Markup:
     who = (
         tag("span", "simulation only", class_="badge oracle") if by.oracle else tag("span", "released", class_="badge")
     )
-    return join(f"Best by {by.title.lower()} after the last poll ", who, tag("ul", *lines, class_="best"))
+    when = f"after the last {groups[0].runs[0].step}"
+    return join(f"Best by {by.title.lower()} {when} ", who, tag("ul", *lines, class_="best"))
 
 
 def _metrics_note(groups: Sequence[Group]) -> str:
@@ -172,9 +201,9 @@ def _metrics_note(groups: Sequence[Group]) -> str:
     )
 
 
-def _frontier_note() -> str:
+def _frontier_note(worth: str) -> str:
     return (
-        "One point per configuration: what a device spends, and what the corpus is worth after the last poll. Whiskers "
+        f"One point per configuration: what a device spends, and {worth}. Whiskers "
         "reach from the lowest to the highest seed; small dots are seeds."
     )
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from experiments.compare.files import CompareError
-
-SWEEP_FILE = "sweep.json"
+from experiments.folder.layout import SWEEP
+from experiments.folder.reader import CompareError
 
 Status = Literal["planned", "begun", "complete", "failed"]
 
@@ -59,12 +58,12 @@ class Sweep:
 
 def is_sweep(folder: Path) -> bool:
     """Whether a folder is a sweep folder."""
-    return (folder / SWEEP_FILE).is_file()
+    return (folder / SWEEP).is_file()
 
 
 def read_sweep(folder: Path) -> Sweep:
     """The sweep of a folder. Raises CompareError if its sweep.json is damaged."""
-    path = folder / SWEEP_FILE
+    path = folder / SWEEP
     try:
         content = json.loads(path.read_bytes())
         return Sweep(

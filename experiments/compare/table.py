@@ -1,21 +1,26 @@
-"""The comparison on a terminal: one line per configuration, and which is best at each epsilon.
+"""The comparison on a terminal: one line per configuration, of counts one per key, and which is best at each epsilon.
 
 print_comparison(Console(), groups, find_metric(groups, None), left_out=[])
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.compare.count_metrics import BETWEEN
 from experiments.compare.formats import in_words, shown, spread
 from experiments.compare.groups import Group, Interval
-from experiments.compare.metrics import Best, Metric, best_per_epsilon, headlines, metrics_of
+from experiments.compare.metrics import Best, Metric, best_per_epsilon, headlines, keys_of, metrics_of
+from experiments.compare.runs import Kind
 
-_ON_PAGES_ONLY = ("topics", "self_similarity")  # a terminal is narrow
+_ON_PAGES_ONLY: Mapping[Kind, tuple[str, ...]] = {  # a terminal is narrow
+    "refine": ("topics", "self_similarity"),
+    "count": ("stderr", "coverage"),
+}
 
 
 def print_comparison(console: Console, groups: Sequence[Group], by: Metric, *, left_out: Sequence[str]) -> None:
@@ -31,33 +36,55 @@ def print_comparison(console: Console, groups: Sequence[Group], by: Metric, *, l
         console.print(Text(note), soft_wrap=True)
     best = best_per_epsilon(groups, by)
     if any(one.others for one in best):
+        step = groups[0].runs[0].step
         direction = "higher is better" if by.better == "up" else "lower is better"
         truth = ", noise-free truth that only a simulation has" if by.oracle else ""
-        console.print(Text(f"Best per epsilon by {by.name} after the last poll ({direction}{truth}):"), soft_wrap=True)
+        told = f"Best per epsilon by {by.name} after the last {step} ({direction}{truth}):"
+        console.print(Text(told), soft_wrap=True)
         for one in best:
             console.print(Text(f"  epsilon {one.epsilon:g}: {_verdict(one, by)}"), soft_wrap=True)
 
 
 def _table(groups: Sequence[Group], by: Metric) -> Table:
-    metrics = [metric for metric in headlines(groups, by) if metric.name not in _ON_PAGES_ONLY or metric == by]
+    step, keys = groups[0].runs[0].step, keys_of(groups)
+    hidden = _ON_PAGES_ONLY[groups[0].kind]
+    metrics = [metric for metric in headlines(groups, by) if metric.name not in hidden or metric == by]
     central = any(group.runs[0].central for group in groups)
-    table = Table(title=f"{in_words(sum(len(group.runs) for group in groups), 'run')}, each after its last poll")
+    table = Table(title=f"{in_words(sum(len(group.runs) for group in groups), 'run')}, each after its last {step}")
     table.add_column("configuration", no_wrap=True)
-    for name in ("seeds", "polls", *(("local epsilon", "central epsilon") if central else ("epsilon",))):
+    for name in ("seeds", f"{step}s", *(("local epsilon", "central epsilon") if central else ("epsilon",))):
         table.add_column(name, justify="right")
+    if keys:
+        table.add_column("key", no_wrap=True)
     for metric in metrics:
         table.add_column(metric.name + "*" * metric.oracle, justify="right", overflow="fold")
     for group in groups:
-        cells: list[Text | str] = [Text(group.label), ", ".join(str(run.seed) for run in group.runs), _polls(group)]
+        cells: list[Text | str] = [Text(group.label), ", ".join(str(run.seed) for run in group.runs), _steps(group)]
         cells.append("" if group.epsilon is None else f"{group.epsilon:g}")
         if central:
             held = group.runs[0].central
             cells.append(f"{held.epsilon:.3g}, delta {held.delta:.0e}" if held else "")
-        table.add_row(*cells, *(_cell(group.last(metric.name, metric.oracle), metric) for metric in metrics))
+        if not keys:
+            table.add_row(*cells, *(_cell(group.last(metric.name, metric.oracle), metric) for metric in metrics))
+        for key, row in _rows_by_key(group, metrics) if keys else ():
+            table.add_row(*cells, Text(key), *row)
+            cells = [""] * len(cells)
+        if keys:
+            table.add_section()
     return table
 
 
-def _polls(group: Group) -> str:
+def _rows_by_key(group: Group, metrics: Sequence[Metric]) -> Iterator[tuple[str, list[str]]]:
+    """Of a configuration of counts, a line for each key, and, of several, one for all together."""
+    keys = keys_of([group])
+    for key in keys:
+        columns = [f"{key}{BETWEEN}{metric.name}" for metric in metrics]
+        yield key, [_cell(group.last(name, m.oracle), m) for name, m in zip(columns, metrics, strict=True)]
+    if len(keys) > 1:
+        yield "all", [_cell(group.last(metric.name, metric.oracle), metric) for metric in metrics]
+
+
+def _steps(group: Group) -> str:
     fewest = min(run.complete for run in group.runs)
     return f"{fewest}" if group.finished else f"{fewest} of {group.runs[0].planned}"
 

@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from experiments.folder.layout import CARD, PAGE, STATEMENT_PAGE
+
 Value = str | int | float | bool | None
 Rows = Mapping[int, Mapping[str, float]]
 Status = Literal["finished", "failed", "killed"]
 
 # Of the run folder: the page of what the server itself knows, the privacy statement, the data set's card.
-ARTIFACTS = ("report.html", "privacy.md", "dataset/README.md")
+ARTIFACTS = (PAGE, STATEMENT_PAGE, CARD)
 
 
 class TrackerError(RuntimeError):
@@ -49,7 +51,10 @@ class TrackedRun:
 
 
 class RunLog(Protocol):
-    """One run in a tracker. Everything may raise whatever the tracker's own package raises."""
+    """One run in a tracker; the rounds of a count are its keys.
+
+    Everything may raise whatever the tracker's own package raises.
+    """
 
     @property
     def rounds(self) -> Set[int]:

@@ -1,11 +1,12 @@
-"""A run and its tracker: what the main job calls. The tracker can fail at any moment and never costs the run.
+"""A run and its tracker, whatever its job. The tracker can fail at any moment and never costs the run.
 
     with Tracking(job.tracker, folder.path, job.name, config, console) as tracking:
-        ...                                    # after each round:
+        ...                                    # after each step:
         tracking.update()
 
-`update` logs the rounds of metrics.csv that the tracker does not hold. So a run that was killed between writing a round
-and logging it, or that was played without a tracker, is logged whole when its command is given again, and none twice.
+`update` logs the rounds of metrics.csv that the tracker does not hold; the rounds of a count are its keys. So a run
+that was killed between writing a round and logging it, or that was played without a tracker, is logged whole when its
+command is given again, and none twice.
 """
 
 from __future__ import annotations

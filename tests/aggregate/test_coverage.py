@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from aggregate.histogram import intervals, tally_stream
+from aggregate.histogram import intervals
+from aggregate.intake import PermutedSum, intake
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.hadamard_sketch import HadamardCountMeanSketch
 from privacy.hashing import hash_strings
-from privacy.mechanism import Estimate, ReportBatch
-from privacy.randomized_response import NULL, RandomizedResponse
+from privacy.poll import Choice, ReportBatch
+from privacy.randomized_response import RandomizedResponse
 from privacy.unary_encoding import OptimizedUnaryEncoding
+from tests.aggregate.asks import ask_of
 
 DEVICES, D, POLLS = 20_000, 200, 30
 HASHES = hash_strings([str(i) for i in range(D)])
@@ -29,8 +31,8 @@ def zipf() -> np.ndarray:
 
 TRUTH = zipf()
 VALUES = np.repeat(np.arange(D), TRUTH)
-NULL_EVERY = 3
-"""With 'no match' among the answers, every third device has none."""
+NONE_EVERY = 3
+"""With 'none of these' among the answers, every third device gives it."""
 
 
 def oue(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
@@ -38,8 +40,9 @@ def oue(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
 
 
 def grr(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
-    held = np.where(np.arange(DEVICES) % NULL_EVERY == 0, NULL, VALUES)
-    return RandomizedResponse(epsilon=4.0, domain_size=D, null=True), held, None
+    choice = Choice(D)
+    held = np.where(np.arange(DEVICES) % NONE_EVERY == 0, choice.none, VALUES)
+    return RandomizedResponse(epsilon=4.0, domain_size=choice.answers), held, None
 
 
 def cms(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
@@ -51,15 +54,16 @@ def hcms(poll: int) -> tuple[Any, np.ndarray, np.ndarray | None]:
 
 
 def coverage(make: Callable[[int], tuple[Any, np.ndarray, np.ndarray | None]], confidence: float) -> np.ndarray:
-    """float64[POLLS]: the share of the D intervals of a poll that cover the true count."""
+    """float64[POLLS]: the share of the intervals of a poll that cover the true count."""
     rng, shares = np.random.default_rng(0), []
     for poll in range(POLLS):
         mechanism, held, asked = make(poll)
         batches = (
             ReportBatch("k", part, mechanism.privatize(held[part], rng)) for part in np.split(np.arange(DEVICES), 4)
         )
-        estimate: Estimate = mechanism.estimate(tally_stream(batches, mechanism, "k", DEVICES, rng), asked)
-        truth = np.bincount(held[held != NULL], minlength=D) if asked is None else TRUTH
+        ask = ask_of(mechanism, "k", asked)
+        estimate = ask.estimate(intake(batches, {"k": PermutedSum(ask, rng)}, DEVICES)["k"])
+        truth = np.bincount(held, minlength=len(estimate.counts)) if asked is None else TRUTH
         lower, upper = intervals(estimate, confidence, "none")
         shares.append(np.mean((lower <= truth) & (truth <= upper)))
     return np.array(shares)

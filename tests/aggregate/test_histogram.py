@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,19 @@ from scipy.stats import norm
 from aggregate.histogram import (
     Histogram,
     ReleaseRule,
-    check_minimum_batch,
     count_needed,
     critical_value,
     intervals,
     release_histogram,
-    tally_stream,
-    tally_streams,
 )
-from aggregate.ingest import BatchError
+from aggregate.trust import CentralBaseline, Collected, LocalTrust
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.hashing import hash_strings
-from privacy.mechanism import Estimate, ReportBatch, Tally
+from privacy.mechanism import Estimate
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
 from privacy.unary_encoding import OptimizedUnaryEncoding
+from tests.aggregate.asks import ask_of
 
 VALUES = ("a", "b", "c", "d", "e", "f")
 LOOSE = ReleaseRule(minimum_count=0, threshold=0, discoveries="benjamini_hochberg", false_discovery_rate=0.5)
@@ -40,90 +37,6 @@ def of(counts: list[float], stderr: float | list[float] = 10.0, reports: int = 1
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def batch(key: str, reports: np.ndarray) -> ReportBatch:
-    return ReportBatch(key, np.arange(len(reports)) + 1_000_000, reports)
-
-
-class Watched:
-    """A mechanism that writes down what its server half is shown."""
-
-    def __init__(self) -> None:
-        self.seen: list[np.ndarray] = []
-
-    def tally(self, reports: np.ndarray) -> Tally:
-        self.seen.append(reports)
-        return Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
-
-
-def test_a_stream_has_the_tally_of_all_its_reports() -> None:
-    sketch = CountMeanSketch(epsilon=4.0, rows=8, columns=64, hash_seed=1)
-    oracle = OptimizedUnaryEncoding(epsilon=4.0, domain_size=20)
-    values = rng().integers(0, 20, 3000)
-    for mechanism, held in ((sketch, hash_strings([str(v) for v in values])), (oracle, values)):
-        reports = mechanism.privatize(held, rng(1))
-        parts = [batch("emoji.en", part) for part in np.array_split(reports, 7)]
-        whole = mechanism.tally(reports)
-        for gathered in (1, 3 * parts[0].reports.nbytes, 1 << 26):  # every batch alone, a few together, all
-            mechanisms = {"emoji.en": mechanism}
-            tally = tally_streams(iter(parts), mechanisms, 3000, rng(2), gathered=gathered)["emoji.en"]
-            np.testing.assert_array_equal(tally.sums, whole.sums)
-            assert tally.reports == 3000 and dict(tally.parameters) == dict(whole.parameters)
-
-
-def test_a_sketch_is_added_to_in_place() -> None:
-    sketch = CountMeanSketch(epsilon=4.0, rows=8, columns=64, hash_seed=1)
-    seen = []
-
-    class Remembering:
-        def tally(self, reports: np.ndarray, *, onto: Tally | None = None) -> Tally:
-            tally = sketch.tally(reports, onto=onto)
-            seen.append(tally.sums)
-            return tally
-
-    parts = [batch("k", sketch.privatize(hash_strings(["x"] * 10), rng(i))) for i in range(4)]
-    tally = tally_streams(parts, {"k": Remembering()}, 1, rng(), gathered=1)["k"]
-    assert len(seen) == 4 and all(sums is seen[0] for sums in seen) and tally.sums is seen[0]
-
-
-def test_the_server_half_sees_neither_senders_nor_order() -> None:
-    watched = Watched()
-    reports = np.arange(500)
-    tally = tally_stream([batch("k", reports), batch("k", reports + 500)], watched, "k", 1, rng())
-    assert tally.reports == 1000
-    (seen,) = watched.seen
-    assert sorted(seen.tolist()) == list(range(1000)), "reports and nothing else"
-    assert abs(np.corrcoef(seen, np.arange(1000))[0, 1]) < 5 / np.sqrt(999)
-    # Negative control: as it arrived, a report's place tells everything.
-    assert np.corrcoef(reports, np.arange(500))[0, 1] > 0.99
-
-
-def test_use_cases_are_never_combined() -> None:
-    parts = [batch("a.en", np.arange(30)), batch("a.fr", np.arange(5)), batch("a.en", np.arange(30))]
-    first, second = Watched(), Watched()
-    tallies = tally_streams(parts, {"a.en": first, "a.fr": second}, 5, rng(), gathered=1)
-    assert {key: tally.reports for key, tally in tallies.items()} == {"a.en": 60, "a.fr": 5}
-    assert [len(part) for part in first.seen] == [30, 30] and [len(part) for part in second.seen] == [5]
-    with pytest.raises(BatchError, match=r"a batch of use case 'a\.fr' arrived where 'a\.en' was expected; use cases"):
-        tally_stream(parts, Watched(), "a.en", 1, rng())
-
-
-def test_too_few_reports() -> None:
-    def nothing() -> Iterator[ReportBatch]:
-        yield from ()
-
-    with pytest.raises(BatchError, match=r"no reports of use case 'a\.en' arrived"):
-        tally_stream(nothing(), Watched(), "a.en", 1, rng())
-    with pytest.raises(BatchError, match=r"'a\.en' has 59 reports, fewer than the minimum batch of 60"):
-        tally_stream([batch("a.en", np.arange(30)), batch("a.en", np.arange(29))], Watched(), "a.en", 60, rng())
-    # One key's reports are not another's.
-    with pytest.raises(BatchError, match=r"'a\.fr' has 59 reports"):
-        both = [batch("a.en", np.arange(60)), batch("a.fr", np.arange(59))]
-        tally_streams(both, {"a.en": Watched(), "a.fr": Watched()}, 60, rng())
-    check_minimum_batch(60, "a.en", 60)
-    with pytest.raises(BatchError, match="no reports of use case"):
-        check_minimum_batch(0, "a.en", 0)
 
 
 def test_only_what_passes_every_bar_is_in_the_histogram() -> None:
@@ -316,7 +229,7 @@ def shares_released(mechanism: Any, rule: ReleaseRule, count: int, polls: int, v
 def test_the_count_needed_is_released_that_often(minimum: float) -> None:
     oracle, polls = OptimizedUnaryEncoding(epsilon=2.0, domain_size=100), 1000
     rule = ReleaseRule(minimum_count=minimum, threshold=4.0)
-    need = count_needed(oracle, 20_000, rule, looked_at=100, others=1)
+    need = count_needed(oracle.standard_error, 20_000, rule, looked_at=100, others=1)
     assert need > 1.2 * minimum
     tolerance = 4 * np.sqrt(0.95 * 0.05 / polls) + 0.003  # and what whole reports and a normal tail make of 0.95
     assert abs(shares_released(oracle, rule, round(need), polls, None) - 0.95) < tolerance
@@ -328,25 +241,59 @@ def test_the_count_needed_of_a_sketch() -> None:
     sketch, polls = CountMeanSketch(epsilon=4.0, rows=32, columns=256, hash_seed=0), 300
     rule = ReleaseRule(minimum_count=0, threshold=4.5)
     moment = 20_000.0**2 / 1000
-    need = count_needed(sketch, 20_000, rule, looked_at=100, second_moment=moment)
+
+    def stderr(reports: int, count: float) -> float:
+        return sketch.standard_error(reports, count, second_moment=moment)
+
+    need = count_needed(stderr, 20_000, rule, looked_at=100)
     tolerance = 4 * np.sqrt(0.95 * 0.05 / polls) + 0.003
     assert abs(shares_released(sketch, rule, round(need), polls, VALUES) - 0.95) < tolerance
     assert shares_released(sketch, rule, round(0.85 * need), polls, VALUES) < 0.95 - tolerance
 
 
+def test_the_rule_decides_on_what_was_collected_and_needs_what_the_trust_model_says() -> None:
+    oracle, rule = OptimizedUnaryEncoding(epsilon=2.0, domain_size=6), ReleaseRule(minimum_count=50, threshold=4.0)
+    tally = oracle.simulate_tally(np.array([500, 0, 0, 2000, 0, 0]), rng())
+    collected = Collected(tally=tally, estimate=oracle.estimate(tally))
+    decided, by_hand = (
+        rule.decide(ask_of(oracle), collected, VALUES),
+        release_histogram(oracle.estimate(tally), VALUES, rule),
+    )
+    assert decided.histogram.values == by_hand.values == ("d", "a") and not decided.more
+    np.testing.assert_array_equal(decided.histogram.lower, by_hand.lower)
+    for trust in (LocalTrust(), CentralBaseline(epsilon=1.0, delta=1e-6)):
+        rule.check(trust, oracle)
+        need = rule.needed(trust, oracle, 2500, 6)
+        assert need == count_needed(lambda n, c, t=trust: t.standard_error(oracle, n, c), 2500, rule, looked_at=6)
+    assert (
+        rule.needed(LocalTrust(), oracle, 2500, 6)
+        == count_needed(oracle.standard_error, 2500, rule, looked_at=6)
+        > need
+    )
+
+
 def test_the_count_needed_in_cases_that_have_an_answer_by_hand() -> None:
     rule = ReleaseRule(minimum_count=30, threshold=2.0)
-    assert count_needed(NoPrivacy(domain_size=5), 100, rule, looked_at=5) == pytest.approx(30)
-    assert count_needed(NoPrivacy(domain_size=5), 20, rule, looked_at=5) == np.inf, "fewer reports than the minimum"
-    assert count_needed(NoPrivacy(domain_size=5), 20, ReleaseRule(minimum_count=0, threshold=0), looked_at=5) == 1
+    assert count_needed(NoPrivacy(domain_size=5).standard_error, 100, rule, looked_at=5) == pytest.approx(30)
+    assert count_needed(NoPrivacy(domain_size=5).standard_error, 20, rule, looked_at=5) == np.inf, (
+        "fewer reports than the minimum"
+    )
+    assert (
+        count_needed(
+            NoPrivacy(domain_size=5).standard_error, 20, ReleaseRule(minimum_count=0, threshold=0), looked_at=5
+        )
+        == 1
+    )
     weak = OptimizedUnaryEncoding(epsilon=0.1, domain_size=50)
-    assert count_needed(weak, 1000, rule, looked_at=50) == np.inf, "the noise is larger than all reports"
+    assert count_needed(weak.standard_error, 1000, rule, looked_at=50) == np.inf, "the noise is larger than all reports"
     strong = OptimizedUnaryEncoding(epsilon=2.0, domain_size=50)
-    alone = count_needed(strong, 10**6, rule, looked_at=50)
-    assert count_needed(strong, 10**6, rule, looked_at=50, others=20) < alone, "discoveries make discoveries easier"
-    assert count_needed(strong, 10**6, rule, looked_at=50, power=0.99) > alone
-    assert count_needed(strong, 10**6, rule, looked_at=5000) > alone
+    alone = count_needed(strong.standard_error, 10**6, rule, looked_at=50)
+    assert count_needed(strong.standard_error, 10**6, rule, looked_at=50, others=20) < alone, (
+        "discoveries make discoveries easier"
+    )
+    assert count_needed(strong.standard_error, 10**6, rule, looked_at=50, power=0.99) > alone
+    assert count_needed(strong.standard_error, 10**6, rule, looked_at=5000) > alone
     with pytest.raises(ValueError, match=r"power is 0\.3; expected a probability from 0.5"):
-        count_needed(strong, 100, rule, looked_at=5, power=0.3)
+        count_needed(strong.standard_error, 100, rule, looked_at=5, power=0.3)
     with pytest.raises(ValueError, match="others is 5; expected 0 to looked_at - 1 = 4"):
-        count_needed(strong, 100, rule, looked_at=5, others=5)
+        count_needed(strong.standard_error, 100, rule, looked_at=5, others=5)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
-from aggregate.ingest import BatchError
+from aggregate.intake import BatchError
 from aggregate.round import RoundRecord, RoundState, Rules, play_round, slate_of
+from aggregate.secure_aggregation import SecureAggregation
 from aggregate.selection import RandomSelector, RankSelector, SampleSelector, ZScoreSelector
-from embed.compact import CompactEmbeddings
+from aggregate.trust import LocalTrust
+from device_poll.sealing import sealed, simulated_masks
 from embed.hashed import HashedFakeEncoder
-from privacy.mechanism import Mechanism, ReportBatch
 from privacy.no_privacy import NoPrivacy
+from privacy.poll import Advance, Ask, ReportBatch
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import DeviceStream, Stage, seed_sequence
 from privacy.unary_encoding import OptimizedUnaryEncoding
@@ -33,13 +36,18 @@ class FakeFleet:
     use_case: str | None = None
     asked: list[tuple[int, int]] = field(default_factory=list)
 
-    def poll(self, use_case: str, slate: CompactEmbeddings, mechanism: Mechanism, round: int) -> Iterator[ReportBatch]:
-        self.asked.append((round, len(slate)))
+    def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
+        (ask,) = asks
+        slate: Any = ask.needs
+        self.asked.append((ask.round, len(slate)))
         wanted = HashedFakeEncoder().encode(["gas prices"])[0]
         values = np.full(self.devices, len(slate), dtype=np.int64)
         values[: self.devices * 2 // 3] = (slate.decode() @ wanted).argmax()
-        rng = DeviceStream.simulation(seed=0, round=round, stage=Stage.PRIVATIZE, chunk=0)
-        yield ReportBatch(self.use_case or use_case, np.arange(self.devices), mechanism.privatize(values, rng))
+        rng = DeviceStream.simulation(seed=0, round=ask.round, stage=Stage.PRIVATIZE, chunk=0)
+        batch = ReportBatch(
+            self.use_case or ask.use_case, np.arange(self.devices), ask.mechanism.privatize(values, rng)
+        )
+        yield from sealed([batch], {batch.use_case: ask}, simulated_masks(0))
 
 
 def rules(**changes: object) -> Rules:
@@ -180,8 +188,41 @@ def test_a_seed_corpus_may_have_another_size_than_the_slate() -> None:
 def test_too_few_reports_are_not_used() -> None:
     with pytest.raises(BatchError, match="use case 'mail' has 99 reports, fewer than the minimum batch of 100"):
         play(first_state(), FakeFleet(devices=99))
-    with pytest.raises(BatchError, match="has 0 reports"):
+    with pytest.raises(BatchError, match="no reports of use case 'mail' arrived"):
         play(first_state(), FakeFleet(devices=0))
+
+
+def test_reports_of_another_use_case_are_refused() -> None:
+    with pytest.raises(BatchError, match="a batch of use case 'chat' arrived where 'mail' was expected"):
+        play(first_state(), FakeFleet(use_case="chat"))
+
+
+def test_the_question_of_a_round_is_the_slate_under_the_rules() -> None:
+    _, slate = slate_of(HashedFakeEncoder(), first_state().corpus)
+    ask = rules().ask(slate, 3, np.random.default_rng(0))
+    assert (ask.use_case, ask.round, ask.days, ask.shares) == ("mail", 3, 1, None) and ask.needs is slate
+    assert ask.mechanism == _oue(4.0, CANDIDATES + 1) and ask.report_bits == CANDIDATES + 1
+    shared = rules(trust=SecureAggregation(epsilon=2.0, delta=1e-6), mechanism=noiseless).ask(
+        slate, 3, np.random.default_rng(0)
+    )
+    assert shared.shares is not None and shared.shares.minimum_reports == 100
+    assert shared.report_bits == 2 * 64 * (CANDIDATES + 1 + 2)
+
+
+def test_a_round_by_shares_releases_the_plain_counts_of_the_same_reports() -> None:
+    """Without noise on the reports, so that shares have to add up to the truth; only how reports travel differs."""
+    plain, shared = (
+        play(first_state(), mechanism=noiseless, trust=trust)[1]
+        for trust in (LocalTrust(), SecureAggregation(epsilon=2.0, delta=1e-6))
+    )
+    np.testing.assert_array_equal(plain.tally.sums, shared.tally.sums)
+    np.testing.assert_array_equal(plain.estimate.counts, shared.estimate.counts)
+    assert plain.none == shared.none == (300.0, 0.0)
+    assert shared.report_bits == 2 * 64 * (CANDIDATES + 1 + 2) > plain.report_bits
+
+
+def noiseless(size: int) -> NoPrivacy:
+    return NoPrivacy(domain_size=size)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from device_poll.accounts import Accounts
 from device_poll.events.activity import Activity
 from device_poll.events.fleet import EventFleet
 from device_poll.events.held import Held
@@ -21,9 +22,10 @@ from privacy.count_mean_sketch import CountMeanSketch
 from privacy.fragment_puzzle import SequenceFragmentPuzzle
 from privacy.hadamard_sketch import HadamardCountMeanSketch
 from privacy.hashing import hash_strings
+from privacy.ledger import Ledger
 from privacy.ledger_stores import SimulatedLedger
-from privacy.mechanism import ReportBatch
 from privacy.no_privacy import NoPrivacy
+from privacy.poll import ReportBatch
 from privacy.randomized_response import RandomizedResponse
 
 CMS = CountMeanSketch(epsilon=4.0, rows=16, columns=64, hash_seed=1)
@@ -64,6 +66,12 @@ def ledger(devices: int, *, lifetime: float, daily: float | None = None) -> Simu
     return SimulatedLedger(devices=devices, budget=Budget.of(lifetime=lifetime, daily=daily or lifetime))
 
 
+def accounts(ledger: Ledger, **changes: Any) -> Accounts:
+    """Accounts of a run that may ask any number of devices, a report at its local epsilon."""
+    values: dict[str, Any] = {"run": "events", "cost": lambda mechanism: mechanism.epsilon, "minimum_batch": 1}
+    return Accounts(ledger=ledger, **{**values, **changes})
+
+
 def sent(fleet: EventFleet, day: int = 0) -> list[ReportBatch]:
     return list(fleet.send(day))
 
@@ -80,8 +88,10 @@ def senders(batches: Sequence[ReportBatch]) -> np.ndarray:
 
 
 def enrolled(**changes: Any) -> tuple[EventFleet, SimulatedLedger]:
-    """A fleet with a budget of three reports for life, two a day."""
+    """A fleet with a budget of three reports for life, two a day; `run` and `first_day` are its accounts'."""
     book = ledger(3000, lifetime=12.0, daily=8.0)
-    some = fleet(held("a.en", RR, 0.4), held("b.en", RR, 0.6), ledger=book, first_device=1000, **changes)
+    of_accounts = {name: changes.pop(name) for name in ("run", "first_day", "repeatable") if name in changes}
+    use_cases, paying = (held("a.en", RR, 0.4), held("b.en", RR, 0.6)), accounts(book, **of_accounts)
+    some = fleet(*use_cases, accounts=paying, first_device=1000, **changes)
     some.enroll()
     return some, book

@@ -10,7 +10,7 @@ import pytest
 
 from device_poll.population import PopulationError
 from privacy.randomized_response import RandomizedResponse
-from tests.device_poll.event_fleets import RR, fleet, held, ledger, sent
+from tests.device_poll.event_fleets import RR, accounts, fleet, held, ledger, sent
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,7 @@ from tests.device_poll.event_fleets import RR, fleet, held, ledger, sent
         ({"seed": -1}, "seed is -1; expected a whole number, 0 or more"),
         ({"workers": 1.5}, r"workers is 1\.5; expected a whole number"),
         ({"opt_in": 0.0}, r"opt_in is 0; expected a share in \(0, 1\]"),
-        ({"watch": 2000}, "watch is 2000; expected a device, 0 to 1999"),
-        ({"first_device": 10, "watch": 9}, "watch is 9; expected a device, 10 to 2009"),
-        ({"ledger": ledger(1999, lifetime=4.0)}, "the ledger has 1999 devices; expected 2000 or more"),
+        ({"accounts": accounts(ledger(1999, lifetime=4.0))}, "the ledger has 1999 devices; expected 2000 or more"),
     ],
 )
 def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
@@ -40,9 +38,10 @@ def test_use_cases_that_do_not_go_together() -> None:
         fleet(held("a.en", RR, 0.5), held("a.en", RR, 0.5))
     other = RandomizedResponse(epsilon=2.0, domain_size=5)
     use_cases = (held("a.en", RR, 0.5), held("b.en", other, 0.5))
-    assert fleet(*use_cases).opted_in > 0  # without a ledger nobody is charged
+    assert fleet(*use_cases).opted_in > 0  # without accounts nobody is charged
     with pytest.raises(PopulationError, match="expected one epsilon for all use cases of a budget"):
-        fleet(*use_cases, ledger=ledger(2000, lifetime=8.0))
+        fleet(*use_cases, accounts=accounts(ledger(2000, lifetime=8.0)))
+    assert fleet(*use_cases, accounts=accounts(ledger(2000, lifetime=8.0), cost=lambda _: 1.0)).opted_in > 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_a_use_case_checks_itself(changes: dict[str, Any], message: str) -> None
 @pytest.mark.parametrize("encoded", [[0, 1, 2, 3, 5], [-1, 1, 2, 3, 4]])
 def test_indices_outside_the_domain(encoded: list[int]) -> None:
     use_case = dataclasses.replace(held("a.en", RR), encoded=np.array(encoded))
-    message = rf"the values of a\.en are encoded as {min(encoded)} to {max(encoded)}; expected 0 to 4"
+    message = rf"a\.en: values are encoded as {min(encoded)} to {max(encoded)}; expected 0 to 4"
     with pytest.raises(PopulationError, match=message):
         fleet(use_case).shortcut(0, 0, np.random.default_rng(0))
     with pytest.raises(ValueError, match="expected"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from device_poll.events.activity import Activity
 from device_poll.events.fragments import BLOCK, PromptFragments, PromptPool, _fragments, _share_of
 from device_poll.population import PopulationError
 from device_poll.sources.items import SourceError
+from privacy.poll import Choice
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import DeviceStream, Stage
 
@@ -71,7 +73,7 @@ def test_nothing_of_the_private_half_is_asked_about(tmp_path: Path) -> None:
     pool = PromptFragments(path=write(tmp_path, public + private), candidates=8).load()
     assert not any(SECRET in candidate for candidate in pool.candidates)
     answers = pool.answers(500, ACTIVITY, seed=0)
-    assert (answers.values == -1).all() and not answers.held.any()
+    assert (answers.values == 8).all() and not answers.held.any(), "none of these"
 
 
 def scalar_answers(pool: PromptPool, devices: int, seed: int, round: int) -> tuple[list[int], list[int]]:
@@ -86,7 +88,7 @@ def scalar_answers(pool: PromptPool, devices: int, seed: int, round: int) -> tup
         for candidate in own:
             held[candidate] += 1
         word = int.from_bytes(stream.bytes(8), "little")
-        values.append(own[word * len(own) >> 64] if own else -1)
+        values.append(own[word * len(own) >> 64] if own else len(pool.candidates))
     return values, held
 
 
@@ -101,7 +103,7 @@ def test_rounds_ask_the_same_devices_anew(pool: PromptPool) -> None:
     one, again, other = (pool.answers(2000, ACTIVITY, seed=1, round=r) for r in (0, 0, 1))
     assert np.array_equal(one.values, again.values) and not np.array_equal(one.values, other.values)
     assert np.array_equal(one.held, other.held), "what a device holds stays"
-    assert np.array_equal(one.values == -1, other.values == -1)
+    assert np.array_equal(one.values == 8, other.values == 8)
 
 
 def test_an_answer_is_any_of_the_fragments_held_as_likely(pool: PromptPool) -> None:
@@ -124,7 +126,7 @@ def test_shares_of_devices_are_those_of_prompts(pool: PromptPool) -> None:
     spread = np.sqrt(n * expected * (1 - expected))
     assert (np.abs(answers.held - n * expected) < 5 * spread).all()
     assert (np.abs(np.roll(answers.held, 1) - n * expected) > 5 * spread).any()  # negative control
-    assert (np.bincount(answers.values[answers.values >= 0], minlength=8) <= answers.held).all()
+    assert (np.bincount(answers.values, minlength=9)[:8] <= answers.held).all()
     # Blocks have streams of their own, and further devices do not change the first.
     fewer = pool.answers(BLOCK + 5, ACTIVITY, seed=0)
     assert np.array_equal(answers.values[:BLOCK], fewer.values[:BLOCK])
@@ -133,12 +135,22 @@ def test_shares_of_devices_are_those_of_prompts(pool: PromptPool) -> None:
 
 def test_the_mechanism_takes_the_answers(pool: PromptPool) -> None:
     answers = pool.answers(20_000, ACTIVITY, seed=0)
-    poll = RandomizedResponse(epsilon=4.0, domain_size=len(pool.candidates), null=True)
+    choice = Choice(len(pool.candidates))
+    poll = RandomizedResponse(epsilon=4.0, domain_size=choice.answers)
     tally = poll.tally(poll.privatize(answers.values, np.random.default_rng(0)))
-    estimate, truth = poll.estimate(tally), np.bincount(answers.values + 1, minlength=9)
-    assert (np.abs(estimate.counts - truth[1:]) < 5 * estimate.stderr).all()
-    null = poll.estimate_null(tally)
-    assert abs(null.counts[0] - truth[0]) < 5 * null.stderr[0] and truth[0] > 1000
+    truth, (estimate, none) = choice.counted(answers.values), choice.split(poll.estimate(tally))
+    assert (np.abs(estimate.counts - truth[:8]) < 5 * estimate.stderr).all()
+    assert abs(none.counts[0] - truth[8]) < 5 * none.stderr[0] and truth[8] > 1000
+    # Negative control: the counts of other fragments are far off.
+    assert (np.abs(estimate.counts - np.roll(truth[:8], 1)) > 5 * estimate.stderr).any()
+
+
+def test_what_a_device_downloads_and_what_it_is_called(tmp_path: Path, pool: PromptPool) -> None:
+    assert pool.nbytes == sum(len(name) + 1 for name in pool.candidates) and pool.asked is None
+    fewer = PromptFragments(path=write(tmp_path, rows()), candidates=7).load()
+    assert fewer.digest != pool.digest == PromptFragments(path=write(tmp_path, rows()), candidates=8).load().digest
+    other_prompts = dataclasses.replace(pool, offsets=np.array([0, 1]), ids=np.array([3]))
+    assert other_prompts.digest == pool.digest, "nothing of the private half is in it"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from device_poll.accounts import Accounts, PopulationLedger
 from device_poll.answering import AnswerRule
 from device_poll.cohorts import Participation, draw_cohorts
-from device_poll.fleet import BLOCK, SimulatedFleet
+from device_poll.fleet import NearestAnswers, SimulatedFleet
 from device_poll.population import DeviceUnit, Population, PopulationError
 from device_poll.report_log import ReportLog
 from embed.compact import CompactEmbeddings, compact
@@ -22,13 +22,15 @@ from privacy import ledger_stores
 from privacy.budget import MICRO, Budget, DebitState, LedgerError, Token
 from privacy.ledger import Ledger
 from privacy.ledger_stores import SimulatedLedger, SQLiteLedger
-from privacy.mechanism import Mechanism, ReportBatch
+from privacy.mechanism import Mechanism
 from privacy.no_privacy import NoPrivacy
+from privacy.poll import Ask, Choice, ReportBatch
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import DeviceStream, Stage
+from privacy.secret_sharing import Aggregator, Batch, Share, recombine
 from privacy.unary_encoding import OptimizedUnaryEncoding
 
-DIMENSION, CANDIDATES, ROUNDS = 4, 6, 2
+DIMENSION, CANDIDATES, ROUNDS, BLOCK = 4, 6, 2, NearestAnswers.block
 DEVICES = ROUNDS * (2 * BLOCK + 100)  # two full blocks and a rest in each round
 
 
@@ -50,12 +52,16 @@ def fleet() -> SimulatedFleet:
         device_ids=tuple(f"person-{i}" for i in range(DEVICES)),
         unit=DeviceUnit.ITEM,
     )
-    cohorts = draw_cohorts(DEVICES, ROUNDS, Participation(), seed=3)
-    return SimulatedFleet(population=population, cohorts=cohorts, rule=AnswerRule(none_below=0.6), seed=3)
+    nearest = NearestAnswers(population=population, rule=AnswerRule(none_below=0.6), seed=3)
+    return SimulatedFleet(answers=nearest, cohorts=draw_cohorts(DEVICES, ROUNDS, Participation(), seed=3), seed=3)
+
+
+def ask_of(mechanism: Mechanism, round: int = 0, slate: CompactEmbeddings = SLATE, use_case: str = "mail") -> Ask:
+    return Ask(use_case=use_case, round=round, mechanism=mechanism, needs=slate)
 
 
 def polled(fleet: SimulatedFleet, mechanism: Mechanism, round: int = 0) -> list[ReportBatch]:
-    return list(fleet.poll("mail", SLATE, mechanism, round))
+    return list(fleet.answer([ask_of(mechanism, round)]))
 
 
 @pytest.mark.parametrize("mechanism", [RR, OUE], ids=lambda m: m.name)
@@ -107,6 +113,61 @@ def test_without_privacy_the_reports_are_the_true_answers(fleet: SimulatedFleet)
     assert set(reports.tolist()) == set(range(CANDIDATES + 1)), "every candidate and 'none' must occur in this fixture"
 
 
+def test_several_questions_are_answered_one_after_the_other_and_each_as_alone(fleet: SimulatedFleet) -> None:
+    asks = [ask_of(RR, 1, use_case="chat"), ask_of(OUE, 0)]
+    both, alone = list(fleet.answer(asks)), [batch for ask in asks for batch in fleet.answer([ask])]
+    assert [batch.use_case for batch in both] == ["chat"] * 3 + ["mail"] * 3
+    assert same_reports(both, alone)
+
+
+def test_progress_is_told(fleet: SimulatedFleet) -> None:
+    told: list[tuple[int, int]] = []
+    for _ in fleet.answer([ask_of(RR)], lambda done, of: told.append((done, of))):
+        pass
+    n = DEVICES // ROUNDS
+    assert told == [(BLOCK, n), (2 * BLOCK, n), (n, n)]
+
+
+@pytest.mark.parametrize("mechanism", [RR, OUE], ids=lambda m: m.name)
+def test_one_devices_report_is_the_same_by_itself(fleet: SimulatedFleet, mechanism: Mechanism) -> None:
+    batches, ask = polled(fleet, mechanism, 1), ask_of(mechanism, 1)
+    for block, place in ((0, 0), (1, 17), (2, 99)):
+        device = int(batches[block].senders[place])
+        np.testing.assert_array_equal(fleet.report_of(ask, device), batches[block].reports[place])
+
+
+def test_shares_of_reports_add_up_to_the_plain_tally_and_the_log_keeps_the_report(fleet: SimulatedFleet) -> None:
+    plain, log = ask_of(OUE), ReportLog(device=int(fleet.cohorts.answering[0][5]))
+    ask = dataclasses.replace(plain, shares=Batch.of(OUE, minimum_reports=1000, batch_id=bytes(16)))
+    aggregators = Aggregator(ask.shares, party=0), Aggregator(ask.shares, party=1)
+    for batch in dataclasses.replace(fleet, watch=log).answer([ask]):
+        assert isinstance(batch.reports, Share) and len(batch.senders) == len(batch.reports.words)
+        aggregators[batch.reports.party].receive(batch.reports)
+    whole = OUE.tally(np.concatenate([batch.reports for batch in fleet.answer([plain])]))
+    np.testing.assert_array_equal(recombine(ask.shares, *(one.close() for one in aggregators)).sums, whole.sums)
+    (record,) = log.drain()
+    assert record["report"] == fleet.report_of(plain, log.device).tobytes().hex()
+
+
+def test_without_accounts_who_did_not_agree_is_silent_and_changes_nobody_elses_report(fleet: SimulatedFleet) -> None:
+    """A cohort may hold devices that did not opt in; with accounts, the ledger keeps them silent."""
+    cohort = fleet.cohorts.answering[0]
+    cohorts = dataclasses.replace(fleet.cohorts, members=np.setdiff1d(fleet.cohorts.members, cohort[::3]))
+    some = dataclasses.replace(fleet, cohorts=cohorts)
+    for before, after in zip(polled(fleet, RR), polled(some, RR), strict=True):
+        agreed = ~np.isin(before.senders, cohort[::3])
+        np.testing.assert_array_equal(after.senders, before.senders[agreed])
+        np.testing.assert_array_equal(after.reports, before.reports[agreed])
+    assert some.answered(SLATE, 0).sum() == some.pay(ask_of(RR)).sum() == some.book(SLATE, RR, 0)
+    assert len(some.true_answers(SLATE, 0).values) == len(cohort) - len(cohort[::3])
+
+
+def test_the_answers_are_those_of_the_slate_and_none(fleet: SimulatedFleet) -> None:
+    assert fleet.answers.choice(SLATE) == Choice(CANDIDATES)
+    values = fleet.true_answers(SLATE, 0).values
+    assert fleet.answers.choice(SLATE).counted(values).sum() == len(values)
+
+
 @pytest.mark.parametrize("size", [CANDIDATES, CANDIDATES + 2])
 def test_a_domain_that_does_not_fit_the_slate(fleet: SimulatedFleet, size: int) -> None:
     mechanism = RandomizedResponse(epsilon=1.0, domain_size=size)
@@ -119,7 +180,7 @@ def test_a_domain_that_does_not_fit_the_slate(fleet: SimulatedFleet, size: int) 
 def test_the_log_holds_the_watched_devices_report_and_nothing_else(fleet: SimulatedFleet, mechanism: Mechanism) -> None:
     position = BLOCK + 17  # in the second block of round 1
     device = int(fleet.cohorts.answering[1][position])
-    log = ReportLog.of(f"person-{device}", fleet.population.device_ids)
+    log = ReportLog.of(f"person-{device}", fleet.answers.population.device_ids)
     watched = dataclasses.replace(fleet, watch=log, workers=2)
     assert polled(watched, mechanism, 0) and log.drain() == []  # it is not asked in round 0
     sent = polled(watched, mechanism, 1)[1].reports[17]
@@ -166,7 +227,7 @@ def ledger(request, tmp_path, monkeypatch, fleet: SimulatedFleet) -> Iterator[Le
         if request.param == "memory":
             ledger: Ledger = SimulatedLedger(devices=DEVICES, budget=CAPS)
         else:
-            ids = fleet.population.device_ids
+            ids = fleet.answers.population.device_ids
             file = PopulationLedger(tmp_path / "ledger.db", device_ids=ids, budget=CAPS)
             ledger = stack.enter_context(contextlib.closing(file))
         ledger.opt_in(fleet.cohorts.members)
@@ -249,12 +310,12 @@ def test_too_few_with_budget_call_the_poll_off_and_cost_nobody_anything(fleet, l
     cohort = fleet.cohorts.answering[0]
     exhaust(ledger, cohort[LEAST - 1 :])
     payer, before = paying(fleet, ledger), ledger.spent(np.arange(DEVICES))
-    batches = payer.poll("mail", SLATE, RR, 0)
+    batches = payer.answer([ask_of(RR)])
     said = rf"round 0 has {LEAST - 1} devices that can report, fewer than minimum_batch={LEAST}; .* a report costs 2 "
     for _ in range(2):  # a poll that was called off stays so
         with pytest.raises(PopulationError, match=said) as caught:
             next(batches)
-        said, batches = said.replace(str(LEAST - 1), "0"), payer.poll("mail", SLATE, RR, 0)
+        said, batches = said.replace(str(LEAST - 1), "0"), payer.answer([ask_of(RR)])
         assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(ledger.spent(np.arange(DEVICES)), before)
     token = payer._token(payer.accounts, SLATE, 0)
@@ -283,17 +344,18 @@ def test_a_poll_that_is_played_again_sends_the_same_reports_and_debits_nobody_tw
 
 def test_another_run_slate_round_or_mail_is_another_debit(fleet, ledger) -> None:
     cohort = fleet.cohorts.answering[0]
-    mail = dataclasses.replace(fleet.population, embeddings=unit(DEVICES, 5))
+    population = dataclasses.replace(fleet.answers.population, embeddings=unit(DEVICES, 5))
+    mail = dataclasses.replace(fleet.answers, population=population)
     others = [
         (paying(fleet, ledger), SLATE),
         (paying(fleet, ledger), CompactEmbeddings(SLATE.codes[::-1].copy(), SLATE.scale)),
         (paying(fleet, ledger, run="mail 2", first_day=1), SLATE),
     ]
     for number, (payer, slate) in enumerate(others, start=1):
-        assert list(payer.poll("mail", slate, RR, 0))
+        assert list(payer.answer([ask_of(RR, slate=slate)]))
         assert (ledger.spent(cohort) == 2 * number * MICRO).all()
     with pytest.raises(PopulationError, match="has 0 devices that can report"):  # 8 > 6
-        polled(dataclasses.replace(others[0][0], population=mail), RR)
+        polled(dataclasses.replace(others[0][0], answers=mail), RR)
     assert not ledger.spent(fleet.cohorts.answering[1]).any()
 
 

@@ -10,18 +10,17 @@ import pytest
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
-from experiments.cli import load_job
+from experiments.launch import load_job
 from experiments.run import run_job
-from experiments.use_cases.which import primary_config
 
 Run = Callable[..., Path]
 
 
 @pytest.fixture
 def compose_job():
-    def composed(*overrides: str, primary: str | None = None):
+    def composed(*overrides: str):
         with initialize_config_module("conf", version_base="1.3"):
-            return load_job(compose(primary or primary_config(overrides), overrides=list(overrides)))
+            return load_job(compose("config", overrides=list(overrides)))
 
     return composed
 

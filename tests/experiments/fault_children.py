@@ -124,12 +124,12 @@ def _warm_up() -> None:
     import experiments.cli
     import experiments.compare.command
     import experiments.generate
-    import experiments.run
+    import experiments.refine.refinement
     import synth.language_model  # noqa: F401
     from device_poll.town import build
 
     build.read_grammar = cache(build.read_grammar)  # type: ignore[attr-defined]
-    experiments.run.write_plots = _plain_pictures
+    experiments.refine.refinement.write_plots = _plain_pictures
     with tempfile.TemporaryDirectory() as place:
         sys.argv = ["synthpoll", *small_job(Path(place), "run")]
         experiments.cli.main()
@@ -137,7 +137,7 @@ def _warm_up() -> None:
 
 def _plain_pictures(folder: Any, job: Any) -> None:
     """In place of the pictures, which take half of a small run's time, the numbers that they show."""
-    from experiments.report import rounds_of
+    from experiments.refine.report import rounds_of
 
     for name in ("oracle/rounds.png", "oracle/shares.png"):
         folder.write_text(name, repr(rounds_of(folder)))
@@ -297,7 +297,7 @@ def _short(path: object) -> str:
 
 def _write_in_place() -> None:
     """A writer that is not atomic: the mistake that these tests are there to find."""
-    from experiments.store import RunFolder
+    from experiments.folder.store import RunFolder
 
     def write_bytes(self: RunFolder, name: str, content: bytes) -> None:
         path = self.path / name
@@ -312,7 +312,7 @@ def _write_in_place() -> None:
 
 def _forget_rounds() -> None:
     """A resume that trusts every folder of a round, complete or not."""
-    from experiments.store import RunFolder
+    from experiments.folder.store import RunFolder
 
     RunFolder.completed_rounds = lambda self: max(0, len(list(self.path.glob("rounds/*"))) - 1)  # type: ignore
 

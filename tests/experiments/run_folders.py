@@ -62,7 +62,8 @@ def make_run(
     complete = rounds if complete is None else complete
     rng = np.random.default_rng([seed, 7])
     given = {
-        "_target_": "experiments.job.Job", "name": "made", "seed": seed, "rounds": rounds, "epsilon": epsilon,
+        "_target_": "experiments.refine.job.RefineJob", "name": "made", "seed": seed, "rounds": rounds,
+        "epsilon": epsilon,
         "threshold": 3.0,
         "mechanism": {"_target_": "privacy.unary_encoding.OptimizedUnaryEncoding", "epsilon": epsilon},
         "devices": {"_target_": "device_poll.devices.TownDevices", "seed": seed},

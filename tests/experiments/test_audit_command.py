@@ -11,19 +11,25 @@ from functools import partial
 import numpy as np
 import pytest
 
-import experiments.audit_run
+import experiments.audit.run
 from aggregate.trust import CentralBaseline, LocalTrust
 from device_poll.accounts import PopulationLedger
+from device_poll.cohorts import draw_cohorts
 from device_poll.town.build import build_town
 from embed.compact import compact
-from experiments.audit_run import Canary, MechanismAudit, Polling, audit_folder, audit_polls
+from experiments.audit.mechanism import MechanismAudit
+from experiments.audit.polls import CanaryPoll, audit_polls
+from experiments.audit.refine import polls_with_canary, population_of, reporting
+from experiments.audit.run import audit_run_folder
 from experiments.cli import main
-from experiments.store import RunFolder, StoreError
+from experiments.finished import Run, load_run
+from experiments.folder.store import RunFolder, StoreError
 from privacy.budget import MICRO, Budget, Token
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.experiments.conftest import contents
+from tests.experiments.use_case_files import screen
 
 
 @pytest.fixture
@@ -32,19 +38,22 @@ def run(smoke):
 
 
 @pytest.fixture
-def polling(compose_job, tmp_path):
-    """The polls of the run."""
-    return polling_of(compose_job, tmp_path, "rounds=2", "trust=shuffled")
+def job(compose_job, tmp_path):
+    """The job of the run."""
+    return job_of(compose_job, tmp_path, "rounds=2", "trust=shuffled")
 
 
 def residents() -> tuple[str, ...]:
     return tuple(sorted(set(build_town(900, 2, 0).users)))
 
 
-def polling_of(compose_job, tmp_path, *overrides: str) -> Polling:
-    job = compose_job("experiment=smoke", "devices.devices=900", *overrides)[0]
-    names = ("name", "seed", "rounds", "minimum_batch", "devices", "participation", "answer", "mechanism", "trust")
-    return Polling(**{name: getattr(job, name) for name in names}, encoder=job.encoder, cache=str(tmp_path / "cache"))
+def job_of(compose_job, tmp_path, *overrides: str):
+    return compose_job("experiment=smoke", "devices.devices=900", f"cache={tmp_path / 'cache'}", *overrides)[0]
+
+
+def audit(folder, job, **more):
+    run = Run(folder=RunFolder(folder), config="", job=job)
+    return audit_run_folder(run, **{"trials": 4, "seed": 0, "screen": screen()} | more)
 
 
 def command(monkeypatch, capsys, *arguments: str, status: int = 0) -> str:
@@ -58,20 +67,25 @@ def command(monkeypatch, capsys, *arguments: str, status: int = 0) -> str:
     return capsys.readouterr().out
 
 
-def canary_of(run, polling) -> Canary:
+def canary_of(run, job) -> CanaryPoll:
+    """The one round that tells the two worlds apart."""
     slates = [compact(np.load(run / "rounds" / f"00{r}" / "embeddings.npy")) for r in range(2)]
-    return Canary.of(polling.fleet(), slates)
+    population = population_of(job)
+    cohorts = draw_cohorts(population.devices, job.rounds, job.participation, job.seed)
+    fleet = reporting(job, population, [len(cohort) for cohort in cohorts.answering])
+    (poll,) = polls_with_canary(job, fleet, population, slates)
+    return poll
 
 
 def test_the_bound_joins_the_statement_and_stays_on_resume(run, smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SYNTHPOLL_CACHE", str(tmp_path / "cache"))
     before = contents(run)
     said = command(monkeypatch, capsys, str(run), "trials=60", "seed=5")
-    audit, statement = (json.loads((run / name).read_text()) for name in ("audit.json", "privacy.json"))
-    assert audit == statement["audit"]
-    assert audit["sentence"] in said and audit["sentence"] in (run / "privacy.md").read_text()
-    assert audit["plays"] == 120 and audit["rounds_played"] == 1 and audit["refutes_claim"] is False
-    assert 0 <= audit["epsilon_lower"] <= audit["claimed_epsilon"] == statement["central"]["epsilon"]
+    found, statement = (json.loads((run / name).read_text()) for name in ("audit.json", "privacy.json"))
+    assert found == statement["audit"]
+    assert found["sentence"] in said and found["sentence"] in (run / "privacy.md").read_text()
+    assert found["plays"] == 120 and found["rounds_played"] == 1 and found["refutes_claim"] is False
+    assert 0 <= found["epsilon_lower"] <= found["claimed_epsilon"] == statement["central"]["epsilon"]
     after = contents(run)
     assert {name for name in after if after[name] != before.get(name)} == {"audit.json", "privacy.json", "privacy.md"}
     smoke("run", "rounds=2", "evaluation.sample=20", "trust=shuffled")
@@ -80,29 +94,27 @@ def test_the_bound_joins_the_statement_and_stays_on_resume(run, smoke, tmp_path,
     assert contents(run) == after
 
 
-def test_a_canary_changes_two_counts_of_its_round_alone(run, polling):
-    canary = canary_of(run, polling)
-    ((_, (present, absent)),) = canary.rounds.items()
-    (changed,) = np.flatnonzero(present != absent)
-    assert (present[changed], absent[changed]) == canary.candidates
+def test_a_canary_changes_two_counts_of_its_round_alone(run, job):
+    poll = canary_of(run, job)
+    assert [world.tolist() for world in poll.worlds] == [[value] for value in poll.asked]
+    assert poll.reports == json.loads((run / "rounds/000/round.json").read_text())["reports"]
     # Hardly any other device votes for the two.
-    votes = np.bincount(np.delete(present, changed), minlength=41)
-    assert votes[list(canary.candidates)].max() <= np.sort(votes[:-1])[1] + 1
+    assert poll.counts[poll.asked].max() <= np.sort(poll.counts[:-1])[1] + 1
 
 
 def attack(canary, trust, mechanism, claimed, trials=600):
-    mechanisms = [mechanism] * 2
-    return audit_polls(canary, trust, mechanisms, minimum_batch=100, claimed=claimed, trials=trials, seed=0)
+    poll = replace(canary, mechanism=mechanism)
+    return audit_polls([poll], trust, minimum_batch=100, claimed=claimed, trials=trials, seed=0)
 
 
-def test_a_run_without_privacy_is_caught(run, polling):
-    found = attack(canary_of(run, polling), LocalTrust(), NoPrivacy(domain_size=41), (4.0, 0.0))
+def test_a_run_without_privacy_is_caught(run, job):
+    found = attack(canary_of(run, job), LocalTrust(), NoPrivacy(domain_size=41), (4.0, 0.0))
     assert found.hits == found.trials and found.alarms == 0
     assert found.refutes_claim and found.epsilon_lower == found.ceiling > 4
 
 
-def test_a_run_with_too_little_noise_is_caught_and_an_honest_one_is_not(run, polling):
-    canary, raw = canary_of(run, polling), NoPrivacy(domain_size=41)
+def test_a_run_with_too_little_noise_is_caught_and_an_honest_one_is_not(run, job):
+    canary, raw = canary_of(run, job), NoPrivacy(domain_size=41)
     lax, honest = CentralBaseline(epsilon=8.0, delta=1e-6), CentralBaseline(epsilon=1.0, delta=1e-6)
     assert attack(canary, lax, raw, (1.0, 1e-6)).refutes_claim
     found = attack(canary, honest, raw, (1.0, 1e-6), trials=2000)
@@ -121,36 +133,35 @@ def test_as_many_devices_report_as_did_in_the_run(smoke, compose_job, tmp_path, 
         assert before.debit(other, spent, MICRO).all() and before.send(other, spent).all()
     shape = ("rounds=2", "evaluation.sample=20", "trust=shuffled", "participation.availability=0.9", *caps)
     silent, all_paid = smoke("silent", *shape, f"ledger={ledger}"), smoke("paid", *shape)
-    polling = polling_of(compose_job, tmp_path, *shape)
-    reachable = [len(cohort) for cohort in polling.fleet().cohorts.answering]
-    played: list[Canary] = []
+    job = job_of(compose_job, tmp_path, *shape)
+    reachable = [len(c) for c in draw_cohorts(900, job.rounds, job.participation, job.seed).answering]
+    played: list[CanaryPoll] = []
 
-    def watched(canary, *arguments, **more):
-        played.append(canary)
-        return audit_polls(canary, *arguments, **more)
+    def watched(polls, *arguments, **more):
+        played.extend(polls)
+        return audit_polls(polls, *arguments, **more)
 
-    monkeypatch.setattr(experiments.audit_run, "audit_polls", watched)
+    monkeypatch.setattr(experiments.audit.run, "audit_polls", watched)
     for folder, fewer in ((silent, True), (all_paid, False)):
-        audit_folder(RunFolder(folder), polling, trials=4, seed=0)
+        audit(folder, job)
         reports = [json.loads((folder / f"rounds/00{r}/round.json").read_text())["reports"] for r in range(2)]
         assert (reports != reachable) is fewer
-        ((number, worlds),) = played.pop().rounds.items()
-        assert [len(values) for values in worlds] == [reports[number]] * 2 == [min(reports)] * 2
-        assert json.loads((folder / "audit.json").read_text())["reports_per_round"] == [reports[number]]
+        assert played.pop().reports == min(reports) and not played
+        assert json.loads((folder / "audit.json").read_text())["reports_per_round"] == [min(reports)]
 
 
-def test_an_audit_is_refused_where_its_sentence_would_be_about_something_else(run, polling):
-    def refused(folder=run, polling=polling) -> str:
+def test_an_audit_is_refused_where_its_sentence_would_be_about_something_else(run, job):
+    def refused(folder=run, job=job) -> str:
         with pytest.raises(StoreError) as caught:
-            audit_folder(RunFolder(folder), polling, trials=4, seed=0)
+            audit(folder, job)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
     before = contents(run)
     with RunFolder(run).opened((run / "config.yaml").read_text()):
         assert "another process is using the run folder" in refused()
-    fewer = replace(polling, participation=replace(polling.participation, availability=0.5))
-    assert "round 0 has 450 reports, but only" in refused(polling=fewer)
+    fewer = replace(job, participation=replace(job.participation, availability=0.5))
+    assert "round 0 has 450 reports, but only" in refused(job=fewer)
     assert contents(run) == before
     (run / "oracle" / "devices.json").write_text('{"items": 1799}')
     assert "polled devices with other items (see oracle/devices.json)" in refused()
@@ -185,7 +196,7 @@ def test_a_mechanism_that_claims_too_little_is_caught():
     assert found.refutes_claim and found.epsilon_lower > 1.5
 
 
-def test_what_cannot_be_audited(run, polling, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_audited(run, job, tmp_path, monkeypatch, capsys):
     error = command(monkeypatch, capsys, str(tmp_path / "nothing"), status=2)
     assert "has no config.yaml" in error and error.count("\n") == 1
     assert "takes trials=N and seed=N, not 'x'" in command(monkeypatch, capsys, str(run), "x", status=2)
@@ -194,4 +205,25 @@ def test_what_cannot_be_audited(run, polling, tmp_path, monkeypatch, capsys):
     assert "trials is 1" in command(monkeypatch, capsys, "trials=1", status=2)
     (run / "rounds" / "001" / "round.json").unlink()
     with pytest.raises(StoreError, match="is not a complete run"):
-        audit_folder(RunFolder(run), polling, trials=10, seed=0)
+        audit(run, job, trials=10)
+
+
+def test_a_folder_of_an_earlier_version(run, tmp_path, monkeypatch, capsys):
+    """Of the main job it is read, with the names that it had; of a use case the command says what to do."""
+    monkeypatch.setenv("SYNTHPOLL_CACHE", str(tmp_path / "cache"))
+    config = (run / "config.yaml").read_text()
+    old = config.replace("experiments.refine.job.RefineJob", "experiments.job.Job")
+    (run / "config.yaml").write_text(old.replace("experiments.refine.evaluate.", "experiments.evaluate."))
+    read, now = load_run(run).job, load_run_of(run, config).job
+    assert replace(read, mechanism=now.mechanism) == now and read.local(41) == now.local(41)
+    (run / "config.yaml").write_text(
+        config.replace("experiments.refine.job.RefineJob", "experiments.use_cases.job.UseCaseJob")
+    )
+    error = command(monkeypatch, capsys, str(run), status=2)
+    assert "run of an earlier version; give its run command again into another folder" in error
+    assert error.count("\n") == 1
+
+
+def load_run_of(run, config: str) -> Run:
+    (run / "config.yaml").write_text(config)
+    return load_run(run)

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from experiments.cli import main
-from experiments.store import RunFolder, StoreError
+from experiments.folder.store import RunFolder, StoreError
 
 SECRET = "the surprise party for grandmother is on the fourteenth"
 
@@ -193,5 +193,5 @@ def test_exit_status_and_help_of_the_real_command():
     assert unknown.stderr.startswith("synthpoll: unknown command 'dance'; expected run, generate, inspect, compare")
     assert "devices.path=MAIL.jsonl.gz" in command("--help").stdout
     shown = command("run", "--cfg", "job", "experiment=town").stdout
-    assert "_target_: experiments.job.Job" in shown
+    assert "_target_: experiments.refine.job.RefineJob" in shown
     assert "mechanism:" in command("run", "--help").stdout

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from experiments.cli import main
 from experiments.compare.command import compare, parse
-from experiments.compare.files import CompareError
+from experiments.folder.reader import CompareError
 from tests.experiments.run_folders import make_run
 
 

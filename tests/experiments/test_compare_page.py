@@ -11,14 +11,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from experiments.compare.files import CompareError
 from experiments.compare.find import find_runs
 from experiments.compare.groups import group_runs
 from experiments.compare.load import load_run
-from experiments.compare.markup import Markup, join, tag
 from experiments.compare.metrics import find_metric
 from experiments.compare.page import TIMINGS_LINE, render, write_comparison, write_page
 from experiments.compare.payload import build_payload, size, to_json
+from experiments.folder.reader import CompareError
+from experiments.page.markup import Markup, join, tag
 from tests.experiments.run_folders import make_run, put, similarity
 
 # What a language model might write, and what would hurt if it were HTML, JSON or a template.

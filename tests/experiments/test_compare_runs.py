@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.compare.files import READABLE, CompareError, RunFiles
 from experiments.compare.find import find_runs
 from experiments.compare.formats import in_words, short, shown, spread
 from experiments.compare.groups import Interval, group_runs
@@ -18,6 +17,8 @@ from experiments.compare.load import flatten, load_rounds, load_run
 from experiments.compare.metrics import best_per_epsilon, find_metric, metric, metrics_of
 from experiments.compare.page import render, write_page
 from experiments.compare.runs import Timing
+from experiments.folder.layout import SHOWN
+from experiments.folder.reader import CompareError, RunFiles
 from tests.experiments.run_folders import SECRET, make_run, put, similarity
 
 OPENED: list[str] | None = None
@@ -151,7 +152,7 @@ def test_only_listed_files_are_opened(tmp_path, opened):
     page = render(groups_of(folder), None, live=False)
     names = {str(Path(name).relative_to(folder)) for name in opened if str(folder) in name}
     assert {"config.yaml", "rounds/002/oracle/votes.npy", "oracle/arms/no_privacy/oracle/metrics.csv"} <= names
-    assert [name for name in names if not READABLE.fullmatch(name)] == []
+    assert [name for name in names if not SHOWN.fullmatch(name)] == []
     assert SECRET not in page
     assert "grandmother" not in page
     # The control: had anybody opened such a file, this test would know.
@@ -171,7 +172,7 @@ def test_released_only_opens_nothing_of_the_oracle(tmp_path, opened):
 def test_a_file_that_is_not_listed_cannot_be_read(tmp_path):
     files = RunFiles(make_run(tmp_path / "a"))
     for name in ("oracle/report_log.json", "dataset/README.md", "../b/run.json", "rounds/000/oracle/../tally.npz"):
-        with pytest.raises(ValueError, match="a comparison reads only"):
+        with pytest.raises(ValueError, match="here only these are read"):
             files.json(name)
     with pytest.raises(ValueError, match="released numbers only"):
         RunFiles(tmp_path / "a", oracle=False).rows("oracle/metrics.csv")
@@ -272,6 +273,18 @@ def test_labels_name_what_differs_and_keys_that_change_together_once(tmp_path):
     ]
 
 
+def test_settings_that_only_a_class_has_go_without_saying(tmp_path):
+    local, shuffled = ({"_target_": f"aggregate.trust.{name}"} for name in ("LocalTrust", "Shuffled"))
+    runs = [
+        make_run(tmp_path / name, config={"trust": trust})
+        for name, trust in (("a", local), ("b", shuffled | {"delta": 1e-6}), ("c", shuffled | {"delta": 1e-9}))
+    ]
+    assert [group.label for group in groups_of(*runs[:2])] == ["trust local trust", "trust shuffled"]
+    assert [group.label for group in groups_of(*runs)] == [  # here the class does not say it
+        "trust local trust, no delta", "trust shuffled, delta 1e-06", "trust shuffled, delta 1e-09"
+    ]  # fmt: skip
+
+
 def test_a_configuration_becomes_flat():
     assert flatten({"a": {"b": 1.0, "c": [1, 2]}, "d": None}) == {"a.b": 1, "a.c": "[1, 2]", "d": None}
 
@@ -337,9 +350,9 @@ def test_numbers_in_words():
 
 
 def test_the_list_of_readable_files_is_exact():
-    assert READABLE.fullmatch("rounds/000/oracle/votes.npy")
-    assert not READABLE.fullmatch("rounds/000/oracle/shares.csv")
-    assert not re.search(r"\*\.|dataset|report", READABLE.pattern)
+    assert SHOWN.fullmatch("rounds/000/oracle/votes.npy")
+    assert not SHOWN.fullmatch("rounds/000/oracle/shares.csv")
+    assert not re.search(r"\*\.|dataset|report", SHOWN.pattern)
 
 
 def test_a_central_guarantee_is_read(tmp_path):

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 import conf
-from experiments.use_cases.which import MAIN
-from experiments.use_cases.which import USE_CASE as USE_CASE_CONFIG
 
 ROOT = Path(str(conf.__file__)).parent
 
@@ -25,14 +23,17 @@ def test_experiment_composes(compose_job, name):
 MISSING = {
     "generator=endpoint": ["generator.writer.base_url=http://localhost:8000/v1", "generator.writer.model=m"],
     "generator=local": ["generator.writer.source.model=/models/m"],
-    "vocabulary=table": ["vocabulary.value=v", "vocabulary.weight=w"],
+    "vocabulary=table": ["job=count", "vocabulary.value=v", "vocabulary.weight=w"],
     # Parts that go together.
     "vocabulary=prompts": ["experiment=genmoji_fragments"],
     "release=fragments": ["experiment=genmoji_fragments"],
-    "frequency_oracle=randomized_response_null": ["experiment=genmoji_fragments"],
-    "frequency_oracle=sequence_fragment_puzzle": ["experiment=new_words"],
+    "mechanism=sequence_fragment_puzzle": ["experiment=new_words"],
+    # Sketches hash values, which a slate's answers are not: they count what devices hold.
+    "mechanism=count_mean_sketch": ["experiment=emoji"],
+    "mechanism=hadamard_count_mean_sketch": ["experiment=safari_costly"],
 }
-USE_CASE = {"vocabulary", "frequency_oracle", "activity", "release"}
+# Groups that only a count has.
+USE_CASE = {"vocabulary", "activity", "release"}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ USE_CASE = {"vocabulary", "frequency_oracle", "activity", "release"}
     ),
 )
 def test_option_composes(compose_job, option):
-    primary = USE_CASE_CONFIG if option.partition("=")[0] in USE_CASE else MAIN
-    compose_job(option, *MISSING.get(option, []), primary=primary)
+    kind = ["job=count"] if option.partition("=")[0] in USE_CASE and option not in MISSING else []
+    compose_job(option, *kind, *MISSING.get(option, []))
 
 
 def test_every_writer_has_its_generator():

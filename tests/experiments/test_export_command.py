@@ -19,7 +19,7 @@ from device_poll.town.build import build_town
 from experiments.cli import load_job, main
 from experiments.export_run import USAGE, export
 from experiments.overlap import measure_overlap
-from experiments.release import ExportError, PublicRun
+from experiments.refine.release import ExportError, PublicRun
 from experiments.run import run_job
 from synth.chat import TASKS
 from synth.corpus import Corpus

@@ -10,7 +10,7 @@ import pytest
 
 import experiments.export_folder
 from experiments.export_folder import write_folder
-from experiments.release import ExportError
+from experiments.refine.release import ExportError
 from tests.experiments.conftest import contents
 
 FILES = {f"data/{i}": bytes([i]) * 1000 for i in range(40)} | {"README.md": b"card"}

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from embed.hashed import HashedFakeEncoder
+from experiments.folder.store import StoreError
 from experiments.generate import Generate, generate
 from experiments.inspection import inspect_folder, print_numbers, print_texts
-from experiments.store import StoreError
 from synth.attributes import AttributeGrid
 from synth.corpus import Corpus, Example
 from synth.scripted import ScriptedFakeGenerator

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from hydra.errors import InstantiationException
 
+import experiments.refine.refinement
 import experiments.run
 from device_poll.accounts import PopulationLedger
 from device_poll.population import PopulationError
 from device_poll.town.build import build_town
-from experiments.store import StoreError
+from experiments.folder.store import StoreError
 from privacy import ledger_stores
 from privacy.accounting import amplify_by_shuffling
 from privacy.budget import MICRO, Budget, LedgerError, Token
@@ -39,7 +40,7 @@ LOOSE = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6")
 def speed(monkeypatch):
     """No waiting for the disk: what a process wrote outlives its SIGKILL in the system's cache. And no pictures."""
     monkeypatch.setattr(ledger_stores, "_PRAGMAS", (*ledger_stores._PRAGMAS, "synchronous = OFF"))
-    monkeypatch.setattr(experiments.run, "write_plots", lambda *_: None)
+    monkeypatch.setattr(experiments.refine.refinement, "write_plots", lambda *_: None)
 
 
 @cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from experiments.measures import frechet_distance, manifold, self_similarity
+from experiments.refine.measures import frechet_distance, manifold, self_similarity
 
 
 def test_frechet_distance_equals_the_textbook_formula():

@@ -25,7 +25,7 @@ import experiments.run
 from device_poll.devices import TownDevices
 from device_poll.town.build import build_town
 from experiments.compare.load import load_rounds, load_run
-from experiments.store import StoreError
+from experiments.folder.store import StoreError
 from synth.corpus import Corpus
 from tests.experiments.conftest import contents
 

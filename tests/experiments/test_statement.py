@@ -15,7 +15,7 @@ from rich.console import Console
 
 import experiments.run
 from experiments.compare.load import load_run
-from experiments.statement_page import rounded_up
+from experiments.statement.page import rounded_up
 from privacy.accounting import amplify_by_shuffling
 from privacy.distributed_unary import DistributedUnaryEncoding
 from privacy.unary_encoding import OptimizedUnaryEncoding
@@ -55,7 +55,8 @@ def test_every_model_states_what_its_accountant_says(quick):
         "local": 1.0, "shuffled": 1.0, "secure_aggregation": None, "central": None
     }  # fmt: skip
     assert told["local"]["central"] is None
-    assert told["local"]["spent"] == {"report": 1.0, "round": 1.0, "day": 1.0, "run": 1.0, "delta": 0.0}
+    alone = {"report": 1.0, "round": 1.0, "day": 1.0, "run": 1.0, "delta": 0.0, "lifetime": None}
+    assert told["local"]["spent"] == alone
     expected = {"epsilon": amplify_by_shuffling(unary, 900, 1e-5), "delta": 1e-5, "trust_model": "shuffled"}
     assert told["shuffled"]["central"] == expected
     assert told["shuffled"]["spent"] == told["local"]["spent"]
@@ -104,7 +105,7 @@ def test_the_card_the_page_and_run_json_agree_with_it(quick):
 def test_titles_tell_whose_epsilon_it_is(quick, monkeypatch, model, epsilon):
     titles, screen = {}, Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(
-        "experiments.report._save",
+        "experiments.refine.report._save",
         lambda folder, name, figure: titles.update({name: figure.get_suptitle() or figure.axes[0].get_title()}),
     )
     quick(model, f"trust={model}", "arms=[no_privacy]", console=screen)

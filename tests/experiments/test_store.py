@@ -16,11 +16,16 @@ import pyarrow as pa
 import pytest
 
 import experiments
-from experiments.damage import mending
-from experiments.store import RunFolder, StoreError
+from experiments.folder.damage import mending
+from experiments.folder.layout import Round
+from experiments.folder.store import RunFolder, StoreError
 from synth.corpus import Corpus, Example
 
 CONFIG = "name: small\nepsilon: 4.0\nmechanism:\n  bits: 3\narms: []\n"
+
+
+def _round(run: RunFolder, number: int):
+    return run.path / Round(number).place
 
 
 def corpus(number: int) -> Corpus:
@@ -223,33 +228,33 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("name", KEPT)
 def test_a_damaged_file_of_a_complete_round_is_named(run: RunFolder, name: str, how: str) -> None:
     assert accepted(run)
-    path = run.round(1) / name
+    path = _round(run, 1) / name
     path.write_bytes(DAMAGE[how](path.read_bytes()))
     assert re.fullmatch(
-        rf"{path} cannot be read \(damaged: \w+\); delete the folder {run.round(1)}, then give the run's command "
+        rf"{path} cannot be read \(damaged: [\w ]+\); delete the folder {_round(run, 1)}, then give the run's command "
         "again",
         refused(run),
     )
     # That takes back the round before it too, which wrote the corpus of this one.
-    shutil.rmtree(run.round(1))
+    shutil.rmtree(_round(run, 1))
     assert accepted(run)
     assert run.completed_rounds() == 0
 
 
 @pytest.mark.parametrize("name", [name for name in KEPT if name != "oracle/shares.csv"])
 def test_a_missing_file_of_a_complete_round_is_an_error_or_plays_it_again(run: RunFolder, name: str) -> None:
-    (run.round(1) / name).unlink()
+    (_round(run, 1) / name).unlink()
     if name == "round.json":
         assert accepted(run) and run.completed_rounds() == 1
     elif name == "corpus.parquet":
         assert accepted(run) and run.completed_rounds() == 0
     else:
-        assert f"{run.round(1) / name} cannot be read (damaged: FileNotFoundError)" in refused(run)
+        assert f"{_round(run, 1) / name} cannot be read (damaged: FileNotFoundError)" in refused(run)
 
 
 @pytest.mark.parametrize(("name", "position"), [("corpus.parquet", 284), ("estimate.parquet", 60), ("tally.npz", 400)])
 def test_a_single_bit_is_noticed_where_a_file_has_checksums(run: RunFolder, name: str, position: int) -> None:
-    path = run.round(0) / name
+    path = _round(run, 0) / name
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
@@ -257,24 +262,24 @@ def test_a_single_bit_is_noticed_where_a_file_has_checksums(run: RunFolder, name
 
 
 def test_the_corpus_that_the_next_round_starts_from(run: RunFolder) -> None:
-    path = run.round(2) / "corpus.parquet"
+    path = _round(run, 2) / "corpus.parquet"
     path.write_bytes(path.read_bytes()[:100])
     assert f"{path} cannot be read (damaged: " in refused(run)
-    shutil.rmtree(run.round(2))
+    shutil.rmtree(_round(run, 2))
     assert accepted(run)
     assert run.completed_rounds() == 1
 
 
 def test_rounds_behind_a_gap_are_not_taken_for_complete(run: RunFolder) -> None:
-    (run.round(0) / "round.json").unlink()
+    (_round(run, 0) / "round.json").unlink()
     assert accepted(run)
     assert run.completed_rounds() == 0
-    assert not (run.round(1) / "round.json").exists()
-    assert (run.round(1) / "tally.npz").exists()
+    assert not (_round(run, 1) / "round.json").exists()
+    assert (_round(run, 1) / "tally.npz").exists()
 
 
 def test_what_an_unfinished_round_left_is_written_again_anyway(run: RunFolder) -> None:
-    (run.round(2) / "embeddings.npy").write_bytes(b"")
+    (_round(run, 2) / "embeddings.npy").write_bytes(b"")
     assert accepted(run)
     assert run.completed_rounds() == 2
 
@@ -305,7 +310,7 @@ def test_a_run_that_lies_in_a_folder_called_rounds(run: RunFolder, tmp_path: Pat
     (moved.path / "run.json").write_text("{")
     assert "delete it" in refused(moved)
     (moved.path / "run.json").unlink()
-    (moved.round(0) / "round.json").write_text("{")
+    (_round(moved, 0) / "round.json").write_text("{")
     assert f"delete the folder {tmp_path}/rounds/rounds/000," in refused(moved)
 
 

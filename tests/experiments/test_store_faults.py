@@ -196,7 +196,7 @@ def damage(path: Path, how: str) -> None:
 def follow(error: str) -> None:
     """Do what the message says."""
     told = re.search(
-        r"^synthpoll: (\S+) cannot be read \(damaged: .*; delete (?:the folder (\S+)|it), then give the run's", error
+        r"^synthpoll: (\S+) cannot be read \(.*\); delete (?:the folder (\S+)|it), then give the run's", error
     )
     assert told is not None, error
     if told[2]:

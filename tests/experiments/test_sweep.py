@@ -17,20 +17,22 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import experiments.refine.refinement
 import experiments.run
 from experiments.cli import main
 from experiments.compare.command import compare
-from experiments.compare.files import CompareError
 from experiments.compare.find import find_runs
 from experiments.compare.sweeps import read_sweep
+from experiments.folder.reader import CompareError
+from experiments.folder.store import StoreError
 from experiments.job import Job
 from experiments.multirun import _settings
-from experiments.store import StoreError
 from experiments.sweep import SweepFolder, digest_of
 from synth.kept_answers import keep, kept
 from synth.writer import Answer
 from tests.experiments.conftest import contents
 from tests.experiments.run_folders import make_run
+from tests.experiments.use_case_files import arguments, write_files
 
 TINY = (
     "experiment=smoke candidates=16 keep=6 rounds=1 devices.devices=200 devices.mails_per_device=1 evaluation.sample=40"
@@ -55,7 +57,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setenv("SYNTHPOLL_CACHE", str(place / "cache"))
-        patch.setattr(experiments.run, "write_plots", lambda *_: None)  # half of the time, and no part of a sweep
+        patch.setattr(
+            experiments.refine.refinement, "write_plots", lambda *_: None
+        )  # half of the time, and no part of a sweep
         return place, synthpoll(TWELVE)
 
 
@@ -104,7 +108,7 @@ def test_compare_on_a_sweep_folder_names_the_best_run_per_epsilon(swept):
             assert len(last) == 3
             means[mechanism.replace("_", " ")] = np.mean(last)
         best = max(means, key=means.__getitem__)
-        assert f"epsilon {epsilon}: {best}, epsilon {epsilon}, {means[best]:.3f} (" in screen.getvalue()
+        assert f"epsilon {epsilon}: epsilon {epsilon}, {best}, {means[best]:.3f} (" in screen.getvalue()
     assert "Best per epsilon by coverage after the last poll" in said
 
 
@@ -112,7 +116,7 @@ def test_the_pages_keep_truth_apart(swept):
     folder = sweep_folder(swept[0])
     released, whole = (folder / "report.html").read_text(), (folder / "oracle" / "report.html").read_text()
     for page in (released, whole):
-        assert page.count('"label":"subset selection, epsilon 4"') == 1
+        assert page.count('"label":"epsilon 4, subset selection"') == 1
         assert '"best":[[1' in page
     assert '"name":"coverage"' in whole and "coverage" not in released.split('id="data">')[1].split("</script>")[0]
 
@@ -143,6 +147,40 @@ def test_joblib_s_processes_write_the_same_runs_into_one_cache(again, tmp_path):
     for folder in made:
         made_here = {name: data for name, data in contents(folder).items() if not name.endswith(".png")}
         assert made_here == contents(again / "runs" / "smoke" / folder.name)
+
+
+# Use cases
+
+
+@pytest.fixture
+def emoji(tmp_path, monkeypatch) -> str:
+    """The words of a small run of emoji, given in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return shlex.join(arguments(write_files(tmp_path / "files"), "emoji"))
+
+
+def test_a_sweep_of_a_use_case_has_the_same_pages(emoji, tmp_path):
+    said = synthpoll(f"{emoji} epsilon=1,2 seed=0,1")
+    assert "4 of 4 runs of the sweep are complete, 0 of them from before" in said
+    assert "4 runs, each after its last key" in said and "emoji.fr" in said
+    (folder,) = (tmp_path / "runs" / "emoji").glob("sweep-*")
+    released, whole = (folder / "report.html").read_text(), (folder / "oracle" / "report.html").read_text()
+    for page in (released, whole):
+        assert page.count('"label":"epsilon 2"') == 1 and '"seeds":[0,1]' in page and 'id="elements"' in page
+    assert '"name":"recall"' in whole and '"name":"recall"' not in released
+    assert 'href="oracle/report.html"' in released and 'href="../report.html"' in whole
+    assert "4 of them from before" in synthpoll(f"{emoji} epsilon=1,2 seed=0,1")
+
+
+def test_a_sweep_over_both_kinds_has_no_page_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNTHPOLL_CACHE", str(tmp_path / "cache"))
+    said = synthpoll("experiment=smoke,health_types tracker=none seed=0")
+    assert "2 of 2 runs of the sweep are complete" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("No page of all runs: ")]
+    assert "runs of different kinds cannot be compared: runs/smoke/seed0-" in line
+    (folder,) = (tmp_path / "runs").glob("sweep-*")
+    assert not list(folder.rglob("report.html"))
 
 
 # Sharing the cores

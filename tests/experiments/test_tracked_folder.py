@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from experiments.store import RunFolder
-from experiments.trackers.run_folder import read_rows, tracked_run, write_parquet
+from experiments.folder.store import RunFolder
+from experiments.metrics import metrics_table
+from experiments.trackers.run_folder import read_rows, tracked_run
 from experiments.trackers.tracker import agrees
 from tests.experiments.tracked_runs import run_in
+from tests.experiments.use_case_files import play, write_files
 
 
 def test_a_key_belongs_to_one_folder_and_one_configuration(tmp_path):
@@ -37,7 +39,7 @@ def test_metrics_in_parquet_are_those_in_csv(tmp_path):
     folder = RunFolder(tmp_path)
     rows = [{"round": 0, "share": 0.1, "reports": 300}, {"round": 1, "share": 2.0, "late": 1}, {"round": 2, "share": 3}]
     folder.write_csv("metrics.csv", rows)
-    write_parquet(folder, "metrics.parquet", rows)
+    folder.write_table("metrics.parquet", metrics_table(rows))
     table = pq.read_table(tmp_path / "metrics.parquet")
     assert {name: str(kind) for name, kind in zip(table.column_names, table.schema.types, strict=True)} == {
         "round": "int64", "share": "double", "reports": "int64", "late": "int64",
@@ -46,7 +48,7 @@ def test_metrics_in_parquet_are_those_in_csv(tmp_path):
     text = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert cells == [{name: value if value == "" else float(value) for name, value in row.items()} for row in text]
     once = (tmp_path / "metrics.parquet").read_bytes()
-    write_parquet(folder, "metrics.parquet", rows)
+    folder.write_table("metrics.parquet", metrics_table(rows))
     assert (tmp_path / "metrics.parquet").read_bytes() == once
 
 
@@ -54,16 +56,35 @@ def test_metrics_in_parquet_are_those_in_csv(tmp_path):
 def test_only_numbers_get_into_a_table_of_metrics(tmp_path, value):
     rows = [{"round": 0, "note": value}]
     with pytest.raises(ValueError, match=r"metric note is a .*; expected a number"):
-        write_parquet(RunFolder(tmp_path), "metrics.parquet", rows, names=["key"])
-    write_parquet(RunFolder(tmp_path), "metrics.parquet", [{"key": "emoji.en", "reports": 3}], names=["key"])
+        metrics_table(rows, names=["key"])
+    RunFolder(tmp_path).write_table(
+        "metrics.parquet", metrics_table([{"key": "emoji.en", "reports": 3}], names=["key"])
+    )
     assert pq.read_table(tmp_path / "metrics.parquet").to_pylist() == [{"key": "emoji.en", "reports": 3}]
 
 
-def test_rows_of_use_cases_are_named_after_their_keys(tmp_path):
+def test_every_key_of_a_count_has_a_step_of_its_own(tmp_path):
+    """Its place in run.json, whichever keys are complete: one that is logged keeps it."""
     folder = RunFolder(tmp_path)
-    folder.write_csv("metrics.csv", [{"key": "emoji.en", "rule": "none", "reports": 3}, {"key": "words", "reports": 4}])
-    folder.write_csv("oracle/metrics.csv", [{"key": "emoji.en", "recall": 0.5}])
-    assert read_rows(tmp_path) == {0: {"emoji.en/reports": 3, "words/reports": 4, "oracle/emoji.en/recall": 0.5}}
+    folder.write_json("run.json", {"keys": {"a.fr": {"place": 2}, "b.de": {"place": 1}, "c.en": {"place": 0}}})
+    folder.write_csv("metrics.csv", [{"key": "c.en", "rule": "none", "reports": 3}, {"key": "a.fr", "reports": 4}])
+    folder.write_csv("oracle/metrics.csv", [{"key": "c.en", "recall": 0.5}])
+    assert read_rows(tmp_path) == {0: {"c.en/reports": 3, "oracle/c.en/recall": 0.5}, 2: {"a.fr/reports": 4}}
+
+
+def test_a_tracker_is_told_the_facts_of_a_count(tmp_path):
+    folder = play(tmp_path / "run", write_files(tmp_path / "files"), "emoji", "days=2", "epsilon=2")
+    run = tracked_run(folder, "emoji", (folder / "config.yaml").read_text(), None)
+    told = {name: run.parameters[f"run.privacy.{name}"] for name in ("epsilon_per_report", "epsilon_per_device")}
+    assert told == {"epsilon_per_report": 2, "epsilon_per_device": 4}
+    assert run.parameters["run.keys.emoji.fr.place"] == 1
+    assert run.parameters["run.devices.count"] == 4000
+    assert run.parameters["run.privacy.central"] is None
+    assert run.note.startswith("epsilon 2 per report")
+    rows = read_rows(folder)
+    assert sorted(rows) == [0, 1]
+    assert {"emoji.en/released", "oracle/emoji.en/recall"} <= set(rows[0])
+    assert not any("emoji.en" in name for name in rows[1])
 
 
 def test_rows_before_the_first_round(tmp_path):

@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-import experiments.use_cases.fragments
+from aggregate.fragments import FragmentRule
 from tests.experiments.use_case_files import play, write_files
 
 SEEDS = 5
-WIDE = ("frequency_oracle.rows=256", "frequency_oracle.columns=256")
+WIDE = ("mechanism.rows=256", "mechanism.columns=256")
 CASES = {
     "emoji": WIDE,  # CMS
     "safari_costly": WIDE,  # HCMS
@@ -60,14 +60,14 @@ def test_95_of_100_intervals_hold_the_truth(tmp_path, files, experiment):
 
 @pytest.mark.parametrize("experiment", ["emoji", "genmoji_fragments"])
 def test_negative_control_intervals_of_one_standard_error_fail(tmp_path, files, experiment, monkeypatch):
-    monkeypatch.setattr(experiments.use_cases.fragments, "_CONFIDENCE", 0.6827)
+    monkeypatch.setattr(FragmentRule, "confidence", 0.6827)
     overrides = ["release.confidence=0.6827"] if experiment == "emoji" else []
     share, elements = coverage(judged(tmp_path, files, experiment, *overrides))
     assert abs(share - 0.95) > SIGMAS * math.sqrt(0.95 * 0.05 / elements)
 
 
 def test_new_words_are_found_and_what_is_released_was_typed(tmp_path, files):
-    folder = play(tmp_path / "run", files, "new_words", "population=40000", "frequency_oracle.columns=256")
+    folder = play(tmp_path / "run", files, "new_words", "population=40000", "mechanism.columns=256")
     (public,) = csv.DictReader((folder / "metrics.csv").open())
     (scores,) = csv.DictReader((folder / "oracle" / "metrics.csv").open())
     assert int(public["new_words"]) == int(public["released"]) >= 4
@@ -84,7 +84,7 @@ def test_new_words_are_found_and_what_is_released_was_typed(tmp_path, files):
 
 def test_with_the_lexicon_on_the_server_known_words_are_found_and_marked(tmp_path, files):
     folder = play(
-        tmp_path / "run", files, "new_words", "population=40000", "frequency_oracle.columns=256",
+        tmp_path / "run", files, "new_words", "population=40000", "mechanism.columns=256",
         "search.lexicon_on_device=false",
     )  # fmt: skip
     (public,) = csv.DictReader((folder / "metrics.csv").open())

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 
 from device_poll.population import PopulationError
+from experiments.accounts import accounts_in
 from experiments.cli import main
-from experiments.store import StoreError
-from experiments.use_cases.device_log import device_log
-from experiments.use_cases.fragments import FragmentGroup
-from experiments.use_cases.population import build_segments, fleet_of, ledger_of
+from experiments.count.counting import build_groups
+from experiments.count.groups import PromptGroup
+from experiments.count.segments import build_segments, fleet_of
+from experiments.device_log import device_log
+from experiments.finished import load_run
+from experiments.folder.store import StoreError
+from privacy.budget import LedgerError
 from privacy.device_log import read_log, reports_of
+from privacy.ledger_stores import SimulatedLedger
 from privacy.local_hashing import LocalHashing
-from privacy.mechanism import ReportBatch
+from privacy.poll import Ask, ReportBatch
 from privacy.randomized_response import RandomizedResponse
 from privacy.subset_selection import SubsetSelection
 from privacy.unary_encoding import OptimizedUnaryEncoding
@@ -44,20 +49,26 @@ def test_the_log_is_what_left_the_device_to_the_last_bit(tmp_path, files, experi
     folder = play(tmp_path / "run", files, experiment, *overrides)
     job = job_of(files, experiment, *overrides)[0]
     for segment in build_segments(job)[0]:
-        fleet = fleet_of(job, segment, ledger_of(job, segment))
+        fleet = fleet_of(job, segment, accounts_of(job, segment))
         fleet.enroll()
         batches = [batch for day in range(job.days) for batch in fleet.send(day)]
         for device in (segment.first_device, segment.first_device + 17, segment.first_device + segment.devices - 1):
             told = {entry.key: entry for entry in read_log(device_log(folder, device))}
             for name, dictionary in segment.dictionaries.items():
                 sent = _of(batches, dictionary.key, device)
-                assert len(sent) <= job.reports_per_device
+                assert len(sent) <= job.reports
                 if not len(sent):
                     assert dictionary.key not in told, name
                     continue
                 entry = told[dictionary.key]
                 assert entry.algorithm == algorithm
                 assert (reports_of(entry, dictionary.mechanism) == sent).all()
+
+
+def accounts_of(job, segment):
+    """A ledger of the run's own."""
+    ledger = SimulatedLedger(devices=segment.first_device + segment.devices, budget=job.caps.budget)
+    return accounts_in(ledger, job, "a run")
 
 
 def _of(batches: list[ReportBatch], key: str, device: int) -> np.ndarray:
@@ -74,7 +85,7 @@ def test_some_device_has_two_reports_a_day_and_some_has_none(tmp_path, files):
 def test_fragments(tmp_path, files):
     folder = play(tmp_path / "run", files, "genmoji_fragments", "opt_in=0.5", "population=40000")
     job = job_of(files, "genmoji_fragments", "opt_in=0.5", "population=40000")[0]
-    group = FragmentGroup(job=job, pool=job.vocabulary.load())
+    ((group,), _) = build_groups(job)
     answers, reports = group.pool.answers(job.devices, job.activity, job.seed), []
     # In the second block of devices, too.
     for device in (*range(30), *range(32760, 32790)):
@@ -87,8 +98,7 @@ def test_fragments(tmp_path, files):
         reports.append((int(entry.records[0]), int(answers.values[device])))
     assert 15 < len(reports) < 45
     # At epsilon 4 most reports are true: this is the device's own answer, privatized.
-    symbols = len(group.pool.candidates)
-    assert sum(report == (symbols if answer < 0 else answer) for report, answer in reports) > len(reports) / 2
+    assert sum(report == answer for report, answer in reports) > len(reports) / 2
 
 
 def test_the_log_holds_nothing_else_and_the_run_nothing_of_the_log(tmp_path, files):
@@ -148,3 +158,94 @@ def test_of_the_main_job_under_other_mechanisms(smoke, name):
     (entry,) = read_log(device_log(folder, "resident-000007"))
     mechanism = MECHANISMS[name](epsilon=4.0, domain_size=41)
     assert len(reports_of(entry, mechanism)) == 1
+
+
+@pytest.mark.parametrize("trust", ["shuffled", "secure_aggregation"])
+@pytest.mark.parametrize("experiment", ["emoji", "genmoji_fragments"])
+def test_under_other_trust_models(tmp_path, files, experiment, trust):
+    """What the devices' mechanism under this model made: under secure aggregation before the split into shares."""
+    overrides = ("opt_in=0.7", f"trust={trust}", "release.minimum_count=1") if experiment == "emoji" else ()
+    overrides = overrides or ("opt_in=0.7", f"trust={trust}")
+    job = job_of(files, experiment, *overrides)[0]
+    folder = play(tmp_path / "run", files, experiment, *overrides)
+    (group, *_), _ = build_groups(job)
+    key = group.keys[0]
+    ask = Ask(use_case=key.key, round=0, mechanism=key.mechanism, needs=key.needs)
+    sent = {}
+    for batch in group.fleet(None).answer([ask]):
+        sent |= dict(zip(batch.senders.tolist(), batch.reports, strict=True))
+    logs = 0
+    for device in range(40):
+        entries = read_log(device_log(folder, device))
+        assert len(entries) == (device in sent and agreed(group, device))
+        for entry in entries:
+            assert (reports_of(entry, key.mechanism)[0] == sent[device]).all()
+            logs += 1
+    assert 5 < logs < 40
+
+
+def agreed(group, device: int) -> bool:
+    """Where the fleet has no accounts, those who did not agree answer too."""
+    return bool(group.agreed[device]) if isinstance(group, PromptGroup) else True
+
+
+@pytest.mark.parametrize("trust", ["shuffled", "secure_aggregation"])
+def test_of_the_main_job_under_other_trust_models(smoke, trust):
+    folder = smoke("run", "watch=resident-000007", "rounds=1", f"trust={trust}")
+    (entry,) = read_log(device_log(folder, "resident-000007"))
+    job = load_run(folder).job
+    assert len(reports_of(entry, job.randomizer(41))) == 1
+
+
+@pytest.mark.parametrize("experiment", ["health_types", "genmoji_fragments"])
+def test_a_shared_ledger_says_what_was_refused_and_is_not_written_to(tmp_path, files, experiment):
+    """The second run over the same devices finds no budget where the first took it."""
+    path = tmp_path / "ledger.db"
+    caps = (f"ledger={path}", "caps.lifetime=4", "opt_in=0.9")
+    caps = (*caps, "activity.mean=1") if experiment == "health_types" else caps
+    first = play(tmp_path / "first", files, experiment, *caps, *half(experiment))
+    folder = play(tmp_path / "second", files, experiment, *caps, *half(experiment), "seed=1", "first_day=1")
+    own = tmp_path / "own.db"
+    alone = play(
+        tmp_path / "third", files, experiment, f"ledger={own}", *caps[1:], *half(experiment), "seed=1", "first_day=1"
+    )
+    with pytest.raises(PopulationError, match="alone knows which reports were refused"):
+        device_log(folder, 3)
+    before = path.read_bytes()
+    told = {device: records(device_log(folder, device, str(path))) for device in range(60)}
+    free = {device: records(device_log(alone, device, str(own))) for device in range(60)}
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.glob("ledger.db*")] == ["ledger.db"]
+    assert all(set(told[device]) <= set(free[device]) for device in told)
+    assert 0 < sum(map(len, told.values())) < sum(map(len, free.values()))
+    for wrong, why in ((own, "has no debits of this run"), (tmp_path / "none.db", "there is no ledger")):
+        with pytest.raises(LedgerError, match=why):
+            device_log(first, 3, str(wrong))
+    assert not (tmp_path / "none.db").exists()
+    assert read_log(device_log(first, 3, str(path))) is not None
+
+
+def half(experiment: str) -> tuple[str, ...]:
+    """A report costs 4 of 4 for fragments; for health types 2, and a device may send two."""
+    return ("days=2",) if experiment == "health_types" else ("minimum_batch=10",)
+
+
+def records(text: str) -> list[str]:
+    return [record for entry in read_log(text) for record in entry.records]
+
+
+def test_the_command_with_a_ledger(tmp_path, files, monkeypatch, capsys):
+    folder = play(tmp_path / "run", files, "emoji", f"ledger={tmp_path / 'ledger.db'}")
+    for given in (["--ledger", f"{tmp_path / 'ledger.db'}"], [f"ledger={tmp_path / 'ledger.db'}"]):
+        monkeypatch.setattr(sys, "argv", ["synthpoll", "device-log", *given, str(folder), "--device=3"])
+        main()
+        assert capsys.readouterr().out == device_log(folder, 3, str(tmp_path / "ledger.db")) + "\n"
+    monkeypatch.setattr(sys, "argv", ["synthpoll", "device-log", str(folder), "--device", "3"])
+    with pytest.raises(SystemExit):
+        main()
+    error = capsys.readouterr().err
+    assert "give it with --ledger FILE" in error and error.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["synthpoll", "device-log", str(folder), "--ledger"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "takes RUN --device ID [--ledger FILE]" in capsys.readouterr().err

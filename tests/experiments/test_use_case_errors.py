@@ -112,7 +112,8 @@ def test_too_few_reports(fails):
         (
             "emoji",
             "devices=1e6",
-            "devices=1e6 would choose a part of the main job; the number of devices of a use case",
+            "devices=1e6 would choose a source of devices, such as mail or town; the number of devices of a use case "
+            "is population=1e6",
         ),
         ("emoji", "population=1.5", "population is 1.5; expected a whole number, 1 to 1000000000, such as 1e6"),
         ("emoji", "population=0", "population is 0"),
@@ -120,7 +121,7 @@ def test_too_few_reports(fails):
         ("emoji", "population=nan", "population is nan"),
         ("emoji", "days=0", "days is 0; expected a whole number, 1 or more"),
         ("emoji", "epsilon=0", "epsilon is 0"),
-        ("emoji", "frequency_oracle.epsilon=2", "frequency_oracle.epsilon is 2, but a report costs epsilon=4"),
+        ("emoji", "mechanism.epsilon=2", "mechanism.epsilon is 2, but a report costs epsilon=4"),
         ("emoji", "opt_in=0", "opt_in is 0; expected a share in (0, 1]"),
         ("emoji", "segment_shares=[1]", "segment_shares is [1] for 2 segments (en, fr)"),
         ("emoji", "segments=[en,en]", "segments is ['en', 'en']; expected one or more names, each once"),
@@ -138,20 +139,27 @@ def test_too_few_reports(fails):
         ("new_words", "search.lexicon=[in_oxford]", "search.lexicon has 'in_oxford'"),
         ("new_words", "release.post_processing=simplex", "their total is unknown"),
         ("new_words", "search.frequencies=[2]", "search.frequencies is [2]"),
-        ("health_types", "frequency_oracle=no", "Could not find 'frequency_oracle/no'"),
+        ("health_types", "mechanism=no", "Could not find 'mechanism/no'"),
         ("genmoji_fragments", "days=2", "a device is asked for a fragment once"),
-        ("genmoji_fragments", "frequency_oracle=randomized_response", "'no match' is an answer"),
+        (
+            "genmoji_fragments",
+            "mechanism=subset_selection",
+            "the tally of subset_selection is no sum of two binomials, as exact bounds need; use "
+            "mechanism=randomized_response",
+        ),
+        ("emoji", "frequency_oracle=subset_selection", "frequency_oracle is called mechanism now"),
+        ("emoji", "frequency_oracle.rows=8", "frequency_oracle.rows is called mechanism.rows now"),
         ("genmoji_fragments", "vocabulary.kinds=[image]", "emoji"),
     ],
 )
 def test_values_out_of_range(fails, experiment, override, said):
-    assert said in fails(experiment, override, status=1 if override == "frequency_oracle=no" else 2)
+    assert said in fails(experiment, override, status=1 if override == "mechanism=no" else 2)
 
 
 def test_a_list_with_more_values_than_a_mechanism_takes(fails, tmp_path):
     path = tmp_path / "many.txt"
     path.write_text("\n".join(f"type{i}" for i in range(70_000)) + "\n", encoding="utf-8")
-    error = fails("health_types", f"vocabulary.path={path}", "frequency_oracle=subset_selection")
+    error = fails("health_types", f"vocabulary.path={path}", "mechanism=subset_selection")
     assert "health_types has 70000 values: domain_size is 70000" in error
 
 

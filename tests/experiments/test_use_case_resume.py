@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-import experiments.use_cases.groups
+import experiments.count.counting
 from tests.experiments.conftest import contents
 from tests.experiments.fault_driver import shared_driver
 from tests.experiments.use_case_files import arguments, play, write_files
@@ -66,11 +66,13 @@ def test_a_complete_segment_is_not_played_again(tmp_path, files, monkeypatch):
     whole = contents(folder)
     (folder / "segments" / "emoji.fr" / "segment.json").unlink()
     played = []
-    collect = experiments.use_cases.groups.collect
+    play_group = experiments.count.counting.play
     monkeypatch.setattr(
-        experiments.use_cases.groups,
-        "collect",
-        lambda job, segment, *rest: played.append(segment.name) or collect(job, segment, *rest),
+        experiments.count.counting,
+        "play",
+        lambda job, group, wanted, *rest: (
+            played.append((group.name, [key.key for key in wanted])) or play_group(job, group, wanted, *rest)
+        ),
     )
     assert contents(play(folder, files, "emoji")) == whole
-    assert played == ["fr"]
+    assert played == [("fr", ["emoji.fr"])]

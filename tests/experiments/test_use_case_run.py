@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hydra import compose, initialize_config_module
 from rich.console import Console
 
-from experiments.store import StoreError
-from experiments.use_cases.which import primary_config, use_cases
+import conf
+from experiments.folder.store import StoreError
 from privacy.hashing import hash_strings
 from tests.experiments.conftest import contents
 from tests.experiments.use_case_files import DOMAINS, EMOJI, FILE, NEW, job_of, play, write_files
@@ -33,13 +34,14 @@ def table(path: Path) -> dict[str, list]:
     return pq.read_table(path).to_pydict()
 
 
-def test_every_experiment_is_known_to_be_a_use_case():
-    assert set(use_cases()) == set(FILE)
-    assert primary_config(["experiment=emoji", "population=1e6"]) == "use_case"
-    assert primary_config(["--cfg", "job", "experiment=health_types"]) == "use_case"
-    assert primary_config(["--multirun", "experiment=emoji,health_types"]) == "use_case"
-    for given in ([], ["experiment=town"], ["experiment=nothing"], ["seed=1"]):
-        assert primary_config(given) == "config"
+def test_every_experiment_says_itself_which_kind_of_job_it_is():
+    """One primary configuration; what an experiment does not say is the main job."""
+    packaged = {path.stem for path in (Path(str(conf.__file__)).parent / "experiment").glob("*.yaml")}
+    with initialize_config_module("conf", version_base="1.3"):
+        targets = {name: compose("config", [f"experiment={name}"])._target_ for name in packaged}
+        assert compose("config", ["name=x"])._target_ == "experiments.refine.job.RefineJob"
+    assert {name for name, made in targets.items() if made == "experiments.count.job.CountJob"} == set(FILE)
+    assert set(targets.values()) == {"experiments.count.job.CountJob", "experiments.refine.job.RefineJob"}
 
 
 @pytest.mark.parametrize("experiment", sorted(FILE))

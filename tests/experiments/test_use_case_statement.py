@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from experiments.use_cases.drawing import draw_intervals, name_of
-from privacy.accounting import amplify_by_shuffling
+from experiments.count.drawing import draw_intervals, name_of
+from privacy.accounting import amplify_by_shuffling, group_epsilon
 from privacy.count_mean_sketch import CountMeanSketch
+from privacy.hadamard_sketch import HadamardCountMeanSketch
 from tests.experiments.chromium import FOUND, Browser
 from tests.experiments.use_case_files import play, write_files
 
@@ -28,10 +29,14 @@ def statement(folder):
 def test_epsilon_per_report_day_run_and_life(tmp_path, files):
     folder = play(tmp_path / "run", files, "new_words", "days=3", "caps.daily=16", "caps.lifetime=100")
     one, page = statement(folder), (folder / "privacy.md").read_text()
-    assert one["spent"] == {"report": 8.0, "day": 16.0, "run": 48.0, "delta": 0.0, "lifetime": 100}
+    assert one["spent"] == {"report": 8.0, "round": 8.0, "day": 16.0, "run": 48.0, "delta": 0.0, "lifetime": 100}
     assert "| one report | 8 | 0 |" in page and "| one day, at most | 16 | 0 |" in page
-    assert "| the whole run | 48 | 0 |" in page and "| lifetime cap over all runs | 100 | |" in page
+    assert "| the whole run | 48 | 0 |" in page and "| lifetime cap over all runs | 100 |  |" in page
     assert "it stays silent for good after 6 such days" in page
+    assert one["ledger"] == {
+        "kept": "memory", "shared_with_other_runs": False, "caps": {"lifetime": 100, "daily": 16}, "first_day": 0,
+        "cost_of_a_report": 8.0, "polls_paid": 1, "devices_charged": None, "largest_lifetime_spent": 48.0,
+    }  # fmt: skip
     assert one["run"]["configuration_sha256"] == hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
     assert one["headline"] in (folder / "report.html").read_text()
 
@@ -39,7 +44,18 @@ def test_epsilon_per_report_day_run_and_life(tmp_path, files):
 def test_without_a_cap_the_statement_says_what_a_year_costs(tmp_path, files):
     folder = play(tmp_path / "run", files, "safari_energy")
     assert "spends 240 in 30 days and 2920 in a year, without end" in (folder / "privacy.md").read_text()
-    assert "not possible" in (folder / "privacy.md").read_text()  # two reports a device: no amplification is claimed
+
+
+def test_several_reports_of_a_device_are_a_group_behind_a_shuffler(tmp_path, files):
+    """Two reports a device may be in one shuffle: the claim is that of a group, not of one report, nor of none."""
+    one = statement(play(tmp_path / "run", files, "safari_energy", "delta=1e-5"))
+    (reports,) = one["composition"]["reports_by_key"].values()
+    sketch = HadamardCountMeanSketch(epsilon=4.0, rows=64, columns=256, hash_seed=0)
+    rows = {row["model"]: row for row in one["trust_models"]}
+    alone = amplify_by_shuffling(sketch, reports, 1e-5)
+    group = group_epsilon(lambda delta: amplify_by_shuffling(sketch, reports, delta), 2, 1e-5)
+    assert rows["shuffled"]["epsilon"] == group and "not_possible" not in rows["shuffled"]
+    assert 2 * alone < group < rows["local"]["epsilon"] == 8.0
 
 
 def test_reports_are_those_that_came_and_the_shuffled_row_is_the_accountant_s(tmp_path, files):
@@ -47,11 +63,15 @@ def test_reports_are_those_that_came_and_the_shuffled_row_is_the_accountant_s(tm
     one = statement(folder)
     (reports,) = one["composition"]["reports_by_key"].values()
     assert reports == json.loads((folder / "segments/emoji.en/segment.json").read_text())["reports"]
-    local, shuffled = one["trust_models"]
+    local, shuffled, summed, central = one["trust_models"]
     assert (local["model"], local["in_force"], local["epsilon"], local["delta"]) == ("local", True, 4.0, 0.0)
     sketch = CountMeanSketch(epsilon=4.0, rows=64, columns=256, hash_seed=0)
     assert shuffled["epsilon"] == amplify_by_shuffling(sketch, reports, 1e-5)
     assert not shuffled["in_force"]
+    # What the same budget would claim in a sum: never more than it is calibrated for, and less with more reports.
+    assert [row["model"] for row in (summed, central)] == ["secure_aggregation", "central"]
+    assert summed["epsilon"] < summed["epsilon_at_minimum_batch"] <= 4.0 >= central["epsilon"] > 0
+    assert central["baseline"] and "| central (baseline) |" in (folder / "privacy.md").read_text()
 
 
 class _Links(HTMLParser):

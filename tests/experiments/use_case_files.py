@@ -17,9 +17,8 @@ import numpy as np
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
-from experiments.commands import load_job
-from experiments.use_cases.run import run_use_case
-from experiments.use_cases.which import primary_config
+from experiments.launch import load_job
+from experiments.run import run_job
 
 EMOJI = [chr(0x1F600 + i) for i in range(60)]
 DOMAINS = [f"site{i:03d}.example" for i in range(150)]
@@ -38,7 +37,7 @@ FILE = {
     "new_words": "words.tsv",
     "genmoji_fragments": "prompts.jsonl",
 }
-SKETCH = ("frequency_oracle.rows=64", "frequency_oracle.columns=256")
+SKETCH = ("mechanism.rows=64", "mechanism.columns=256")
 SMALL: Mapping[str, tuple[str, ...]] = {
     "emoji": SKETCH,
     "safari_energy": SKETCH,
@@ -46,7 +45,7 @@ SMALL: Mapping[str, tuple[str, ...]] = {
     "safari_costly": SKETCH,
     "safari_autoplay": SKETCH,
     "health_types": (),
-    "new_words": ("frequency_oracle.rows=64", "frequency_oracle.columns=64", "frequency_oracle.puzzle_bits=4"),
+    "new_words": ("mechanism.rows=64", "mechanism.columns=64", "mechanism.puzzle_bits=4"),
     "genmoji_fragments": ("vocabulary.candidates=12", "release.minimum_count=60"),
 }
 
@@ -88,7 +87,7 @@ def arguments(files: Path, experiment: str, *overrides: str) -> list[str]:
     kinds = ["vocabulary.kinds=[emoji]"] if experiment == "genmoji_fragments" else []
     return [
         f"experiment={experiment}", *path, *kinds, *SMALL[experiment], "population=4000", "minimum_batch=100",
-        *overrides,
+        "tracker=none", *overrides,
     ]  # fmt: skip
 
 
@@ -96,10 +95,15 @@ def job_of(files: Path, experiment: str, *overrides: str):
     """The job, its identity and digest."""
     given = arguments(files, experiment, *overrides)
     with initialize_config_module("conf", version_base="1.3"):
-        return load_job(compose(primary_config(given), overrides=given))
+        return load_job(compose("config", overrides=given))
 
 
 def play(out: Path, files: Path, experiment: str, *overrides: str, console: Console | None = None) -> Path:
     """Run the experiment into the folder `out`."""
     job = job_of(files, experiment, f"out={out}", *overrides)
-    return run_use_case(*job, console or Console(file=io.StringIO(), width=150))
+    return run_job(*job, console or screen())
+
+
+def screen() -> Console:
+    """What nobody looks at."""
+    return Console(file=io.StringIO(), width=150)

@@ -8,8 +8,8 @@ import numpy as np
 
 from privacy.binary_randomized_response import BinaryRandomizedResponse
 from privacy.local_hashing import LocalHashing
-from privacy.mechanism import Estimate, Reports, Tally
-from privacy.randomized_response import NULL, RandomizedResponse
+from privacy.mechanism import Reports
+from privacy.randomized_response import RandomizedResponse
 from privacy.unary_encoding import OptimizedUnaryEncoding, SymmetricUnaryEncoding
 from tests.privacy.contract import Case
 
@@ -44,16 +44,6 @@ def hash_is(mechanism: LocalHashing, reports: Reports, index: int) -> np.ndarray
     return z * mechanism.hashes // prime == reports["hash"]
 
 
-def null_last(indices: np.ndarray, d: int) -> np.ndarray:
-    """Of d answers, the last is 'no match'."""
-    return np.where(indices == d - 1, NULL, indices)
-
-
-def with_null(mechanism: RandomizedResponse, tally: Tally, d: int) -> Estimate:
-    real, null = mechanism.estimate(tally), mechanism.estimate_null(tally)
-    return Estimate(np.r_[real.counts, null.counts], np.r_[real.stderr, null.stderr], tally.reports)
-
-
 CASES = [
     Case(
         name="binary_randomized_response",
@@ -73,19 +63,6 @@ CASES = [
         supports=symbol_is,
         channel_domains=(2, 3, 5, 17, 64),
         audit_floor=2.4,  # its reports of one given value are rare
-    ),
-    Case(
-        name="randomized_response_with_null",
-        make=lambda epsilon, d, family: RandomizedResponse(epsilon=epsilon, domain_size=d - 1, null=True),
-        encode=null_last,
-        estimate=with_null,
-        column=reported_symbol,
-        supports=symbol_is,
-        channel_domains=(3, 5, 17),
-        polls=((0.5, 3), (2.0, 7), (4.0, 64), (8.0, 301)),
-        awkward=(3, 4, 5, 8, 9, 17, 65, 301),
-        audit_floor=2.4,
-        checked=False,  # -1 is a value here; its own tests cover the others
     ),
     *(
         Case(

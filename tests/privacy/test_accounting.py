@@ -18,11 +18,15 @@ from privacy.accounting import (
     Unit,
     VariationRatio,
     amplify_by_shuffling,
+    group_delta,
+    group_epsilon,
     guarantee,
     largest_local_epsilon,
     parameters_of,
 )
 from privacy.composition import PollLosses, _bin_masses, _by_convolution, _by_moments, compose, poll_losses
+from privacy.distributed_unary import DistributedUnaryEncoding
+from privacy.integer_noise import IntegerNoise, binomial_noise
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
 from privacy.shuffling import ShuffledPair
@@ -243,6 +247,144 @@ def test_moments_are_an_upper_bound_for_a_lottery():
         ups = np.arange(polls + 1)
         chance = np.array([math.comb(polls, k) * p**k * (1 - p) ** (polls - k) for k in ups])
         assert (chance * np.maximum(1 - np.exp(bound - (2.0 * ups - polls)), 0)).sum() <= delta
+
+
+# Several reports of one device
+
+
+def divergence(one: np.ndarray, other: np.ndarray, epsilon: float) -> float:
+    """The exact delta at this epsilon, in the worse direction."""
+    return max(float(np.maximum(x - math.exp(epsilon) * y, 0).sum()) for x, y in ((one, other), (other, one)))
+
+
+def shuffled(channel: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
+    """The law of what a server sees of these devices' reports without their order: how many there are of each."""
+    law = {(0,) * len(channel): 1.0}
+    for value in values:
+        new: dict[tuple[int, ...], float] = {}
+        for seen, chance in law.items():
+            for report, likely in enumerate(channel[value]):
+                key = (*seen[:report], seen[report] + 1, *seen[report + 1 :])
+                new[key] = new.get(key, 0.0) + chance * likely
+        law = new
+    return np.array([law[key] for key in sorted(law)])
+
+
+def worst(channel: np.ndarray, n: int, epsilon: float, reports: int = 2, shuffles: int = 1) -> float:
+    """The largest exact delta over all data of all devices, when `reports` reports of one device change in each of so
+    many shuffles of n reports."""
+    values, found = range(len(channel)), 0.0
+    for rest in itertools.combinations_with_replacement(values, n - reports):
+        for before, after in itertools.combinations(itertools.combinations_with_replacement(values, reports), 2):
+            one, other = (shuffled(channel, (*rest, *own)) for own in (before, after))
+            if shuffles == 2:
+                one, other = np.outer(one, one).ravel(), np.outer(other, other).ravel()
+            found = max(found, divergence(one, other, epsilon))
+    return found
+
+
+GROUPS = [(2, 1.0, 20, 1e-2), (2, 2.0, 30, 1e-3), (3, 1.0, 8, 1e-2), (3, 2.0, 9, 3e-2)]
+
+
+@pytest.mark.parametrize(("d", "epsilon", "n", "delta"), GROUPS)
+def test_two_reports_of_one_device_in_one_shuffle_against_all_outcomes(d, epsilon, n, delta):
+    mechanism = RandomizedResponse(epsilon=epsilon, domain_size=d)
+    channel = np.array(mechanism.channel(), dtype=np.float64)
+
+    def one(share: float) -> float:
+        return amplify_by_shuffling(mechanism, n, share)
+
+    assert worst(channel, n, one(delta), reports=1) <= delta
+    assert worst(channel, n, group_epsilon(one, 2, delta)) <= delta
+    # Negative control: what is claimed for one report does not hold for two.
+    assert worst(channel, n, one(delta)) > delta
+
+
+@pytest.mark.parametrize(("d", "epsilon", "n", "delta"), GROUPS[:3])
+def test_two_reports_of_one_device_in_two_shuffles_against_all_outcomes(d, epsilon, n, delta):
+    mechanism = RandomizedResponse(epsilon=epsilon, domain_size=d)
+    channel = np.array(mechanism.channel(), dtype=np.float64)
+
+    def one(share: float) -> float:
+        return amplify_by_shuffling(mechanism, n, share)
+
+    assert worst(channel, n, group_epsilon(one, 2, delta), reports=1, shuffles=2) <= delta
+    assert worst(channel, n, one(delta), reports=1, shuffles=2) > delta  # negative control
+
+
+def moved(noise: IntegerNoise, votes: int, epsilon: float) -> float:
+    """Exact delta of so many votes that move from one noisy count to another."""
+    f = np.exp(np.concatenate([[0.0], np.cumsum(noise.up)]))
+    f = np.pad(f / f.sum(), (votes, votes))
+    there, here = np.outer(np.roll(f, votes), f), np.outer(f, np.roll(f, votes))
+    return divergence(there.ravel(), here.ravel(), epsilon)
+
+
+@pytest.mark.parametrize(("epsilon", "delta", "honest"), [(1.0, 1e-3, 200), (2.0, 1e-4, 300), (0.5, 1e-2, 500)])
+@pytest.mark.parametrize("reports", [2, 3])
+def test_several_reports_of_one_device_in_one_sum_against_all_outcomes(epsilon, delta, honest, reports):
+    share = group_delta(epsilon, reports, delta)
+    made = DistributedUnaryEncoding(domain_size=2, central_epsilon=epsilon, central_delta=share, honest_reports=honest)
+    noise = made.noise(honest)
+    claimed = group_epsilon(lambda delta: noise.epsilon(delta, Neighbours.REPLACEMENT), reports, delta)
+    assert claimed == pytest.approx(reports * epsilon, rel=0.02), "the search ends where the noise was made for"
+    assert moved(noise, 1, noise.epsilon(delta, Neighbours.REPLACEMENT)) <= delta
+    assert moved(noise, reports, claimed) <= delta
+    assert moved(noise, reports, reports * epsilon) <= delta, "group_delta says the same"
+    # Negative control: the claim of one report.
+    assert moved(noise, reports, noise.epsilon(delta, Neighbours.REPLACEMENT)) > delta
+
+
+def test_a_group_of_one_is_one_report():
+    asked = []
+
+    def one(delta: float) -> float:
+        asked.append(delta)
+        return 0.3
+
+    assert group_epsilon(one, 1, 1e-6) == 0.3 and asked == [1e-6]
+    assert group_delta(0.3, 1, 1e-6) == 1e-6
+    noise = binomial_noise(1000, 0.1)
+    for delta in (1e-3, 1e-6):
+        exact = noise.epsilon(delta, Neighbours.REPLACEMENT)
+        assert group_epsilon(lambda share: noise.epsilon(share, Neighbours.REPLACEMENT), 1, delta) == exact
+
+
+@settings(max_examples=15, deadline=None)
+@given(n=st.integers(2, 5000), epsilon=st.floats(0.05, 8), delta=st.floats(1e-9, 0.05), reports=st.integers(2, 5))
+def test_a_group_is_never_claimed_for_less_than_its_reports(n, epsilon, delta, reports):
+    def one(share: float) -> float:
+        return amplify_by_shuffling(generic(epsilon), n, share)
+
+    several = [group_epsilon(one, k, delta) for k in range(1, reports + 1)]
+    assert several == sorted(several)
+    for k, found in enumerate(several, start=1):
+        assert k * one(delta) * (1 - 1e-9) <= found <= k * epsilon * (1 + 1e-9)
+
+
+def test_the_deltas_of_a_group_add_up():
+    # Three steps at epsilon 1: e^0 + e^1 + e^2 of one step's delta.
+    assert group_delta(1.0, 3, 1e-6) * (1 + math.e + math.e**2) == pytest.approx(1e-6)
+    assert group_delta(0.0, 4, 1e-6) == 0.25e-6
+    # Whatever the one-report curve, the share used fits its own epsilon, and the search stops near the largest.
+    for curve in (lambda d: 1.0, lambda d: -0.1 * math.log(d), lambda d: 0.0, lambda d: math.sqrt(-math.log(d)) / 3):
+        used: list[float] = []
+        found = group_epsilon(lambda d, of=curve, seen=used: seen.append(d) or of(d), 3, 1e-6)
+        assert found == 3 * curve(used[-1]) and used[-1] <= group_delta(curve(used[-1]), 3, 1e-6)
+        larger = used[-1] / 0.8
+        assert larger > group_delta(curve(larger), 3, 1e-6)
+
+
+def test_a_group_without_a_guarantee_and_bad_groups():
+    assert group_epsilon(lambda delta: math.inf, 2, 1e-6) == math.inf
+    assert group_epsilon(lambda delta: 1e-3 if delta > 1e-7 else math.inf, 100, 1e-6) == math.inf
+    assert group_epsilon(lambda delta: 400.0, 2, 1e-6) == math.inf, "e to that is no float"
+    for delta in (0.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"delta is .*expected a number in \(0, 1\)"):
+            group_epsilon(lambda _: 1.0, 2, delta)
+    for reports in (0, -1, 1.5, None):
+        with pytest.raises(ValueError, match=r"reports is .*expected a whole number >= 1 \(reports of one device\)"):
+            group_epsilon(lambda _: 1.0, reports, 1e-6)
 
 
 def test_schedules_and_units():

@@ -37,7 +37,6 @@ MECHANISMS: dict[str, Callable[[int], Mechanism]] = {
     "optimized unary": lambda d: OptimizedUnaryEncoding(epsilon=2.0, domain_size=d),
     "symmetric unary": lambda d: SymmetricUnaryEncoding(epsilon=2.0, domain_size=d),
     "randomized response": lambda d: RandomizedResponse(epsilon=2.0, domain_size=d),
-    "with null": lambda d: RandomizedResponse(epsilon=2.0, domain_size=d, null=True),
     "no privacy": lambda d: NoPrivacy(domain_size=d),
     "hadamard": lambda d: HadamardResponse(epsilon=2.0, domain_size=d),  # no short cut: report by report
     "distributed unary": lambda d: DistributedUnaryEncoding(

@@ -1,0 +1,221 @@
+"""Who is polled together in a count: the use cases of one segment's devices, or all devices that are asked once.
+
+group = EventGroup(job=job, segment=segment)
+group.keys                               # what each key asks, and how precisely it will know
+group.true_reports(group.keys[0])        # for an audit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregate.trust import Collected
+from device_poll.accounts import Accounts
+from device_poll.events.fleet import EventFleet
+from device_poll.events.fragments import PromptPool
+from device_poll.events.held import Sent
+from device_poll.fleet import SimulatedFleet
+from device_poll.population import PopulationError
+from device_poll.prompts import PromptAnswers, everybody
+from experiments.count.job import CountJob
+from experiments.count.poll import Key, Truth
+from experiments.count.segments import Segment, fleet_of
+from privacy.mechanism import Tally
+from privacy.poll import Advance, Ask
+from privacy.randomness import Stage, generator, seed_sequence
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EventGroup:
+    """The use cases on the devices of one segment, whose events wait for a daily pick over all of them."""
+
+    job: CountJob
+    segment: Segment
+    _drawn: dict[str, list[Sent]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The segment."""
+        return self.segment.name
+
+    @property
+    def devices(self) -> range:
+        """The segment's."""
+        return range(self.segment.first_device, self.segment.first_device + self.segment.devices)
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """One for each use case that is collected."""
+        job, segment = self.job, self.segment
+        fitting = {
+            name: holding.share * float(segment.vocabularies[name].weights @ segment.dictionaries[name].fits)
+            for name, holding in job.holdings.items()
+        }
+        kept = min(sum(fitting.values()), 1.0)
+        a_day = segment.devices * job.opt_in * job.activity.expected_sent(job.reports_per_day, kept)
+        return tuple(
+            Key(
+                key=dictionary.key,
+                use_case=name,
+                segment=segment.name,
+                devices=segment.devices,
+                mechanism=dictionary.mechanism,
+                needs=dictionary,
+                values=dictionary.values if dictionary.listed else None,
+                unfit=dictionary.unfit,
+                expected_reports=round(a_day * job.days * fitting[name] / kept) if kept else 0,
+            )
+            for name, dictionary in segment.dictionaries.items()
+            if name in job.collected
+        )
+
+    def fleet(self, accounts: Accounts | None) -> EventFleet:
+        """The segment's devices."""
+        fleet = fleet_of(self.job, self.segment, accounts)
+        if accounts is not None:
+            fleet.enroll()
+        return fleet
+
+    def draw(self, fleet: EventFleet, asks: Sequence[Ask], advance: Advance) -> dict[str, Tally]:
+        """All days of each use case."""
+        job, tallies = self.job, dict[str, Tally]()
+        wanted = {ask.use_case for ask in asks}
+        for which, (name, dictionary) in enumerate(self.segment.dictionaries.items()):
+            if dictionary.key not in wanted:
+                continue
+            self._drawn[name] = []
+            for day in range(job.days):
+                tally, truth = fleet.shortcut(day, which, _noise(job, self.segment.number, day, which, Stage.PRIVATIZE))
+                self._drawn[name].append(truth)
+                total = tallies.get(dictionary.key)
+                if total is not None:
+                    total.sums[:] += tally.sums
+                    tally = Tally(total.sums, total.reports + tally.reports, total.parameters)
+                tallies[dictionary.key] = tally
+                advance((len(tallies) - 1) * job.days + day + 1, len(wanted) * job.days)
+        return tallies
+
+    def truth(self, fleet: EventFleet, key: Key, collected: Collected) -> Truth:
+        """Of all days; for words, of those that devices can send."""
+        which, dictionary = self.job.use_cases.index(key.use_case), self.segment.dictionaries[key.use_case]
+        sent = self._drawn.get(key.use_case) or [fleet.truth(day)[which] for day in range(self.job.days)]
+        counts = np.sum([day.counts for day in sent], axis=0)
+        weights = self.segment.vocabularies[key.use_case].weights[dictionary.fits]
+        listed = dictionary.listed
+        return Truth(
+            values=dictionary.values,
+            counts=counts[dictionary.fits],
+            estimate=collected.estimate if listed else dictionary.estimate(collected.tally),
+            dropped={reason: sum(day.dropped[reason] for day in sent) for reason in sent[0].dropped},
+            shares={} if listed else dict(zip(dictionary.values, (weights / weights.sum()).tolist(), strict=True)),
+            lexicon=self.segment.lexicons[key.use_case],
+        )
+
+    def true_reports(self, key: Key) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Of all days."""
+        which, dictionary = self.job.use_cases.index(key.use_case), self.segment.dictionaries[key.use_case]
+        fleet = self.fleet(None)
+        days = [fleet.in_bulk(day) if self.job.exact else fleet.truth(day) for day in range(self.job.days)]
+        counts = np.sum([sent[which].counts for sent in days], axis=0)
+        return dictionary.encoded[dictionary.fits], counts[dictionary.fits]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptGroup:
+    """All devices of a poll of fragments, asked once. Raises PopulationError for a mechanism that cannot take them."""
+
+    job: CountJob
+    pool: PromptPool = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The use case; there are no segments."""
+        return self.job.name
+
+    @property
+    def devices(self) -> range:
+        """All of them."""
+        return range(self.job.devices)
+
+    @cached_property
+    def answers(self) -> PromptAnswers:
+        """What the devices would answer."""
+        return PromptAnswers(pool=self.pool, devices=self.job.devices, activity=self.job.activity, seed=self.job.seed)
+
+    @cached_property
+    def keys(self) -> tuple[Key, ...]:
+        """The one key."""
+        choice = self.answers.choice(self.pool)
+        try:
+            mechanism = self.job.randomizer(choice.answers)
+        except ValueError as error:
+            raise PopulationError(f"{self.name} has {choice.candidates} candidates: {error}") from None
+        return (
+            Key(
+                key=self.name,
+                use_case=self.name,
+                segment=self.job.segments[0],
+                devices=self.job.devices,
+                mechanism=mechanism,
+                needs=self.pool,
+                values=self.pool.candidates,
+                unfit={},
+                expected_reports=round(self.job.devices * self.job.opt_in),
+            ),
+        )
+
+    @cached_property
+    def agreed(self) -> NDArray[np.bool_]:
+        """Whose owners opted in, bool[devices]."""
+        return generator(self.job.seed, 0, Stage.OPT_IN).random(self.job.devices) < self.job.opt_in
+
+    def fleet(self, accounts: Accounts | None) -> SimulatedFleet:
+        """All devices; those that did not agree stay silent."""
+        if accounts is not None:
+            accounts.ledger.opt_in(np.flatnonzero(self.agreed))
+        return SimulatedFleet(
+            answers=self.answers,
+            cohorts=everybody(self.agreed),
+            seed=self.job.seed,
+            workers=self.job.workers,
+            accounts=accounts,
+        )
+
+    def draw(self, fleet: SimulatedFleet, asks: Sequence[Ask], advance: Advance) -> dict[str, Tally]:
+        """From the answers of those that can pay."""
+        (ask,) = asks
+        if fleet.accounts is not None:
+            fleet.pay(ask)
+        tally = ask.mechanism.simulate_tally(self._sent(fleet), generator(self.job.seed, 0, Stage.PRIVATIZE))
+        return {ask.use_case: tally}
+
+    def truth(self, fleet: SimulatedFleet, key: Key, collected: Collected) -> Truth:
+        """Of the candidates; a device that holds several answers with one."""
+        choice = self.answers.choice(self.pool)
+        return Truth(
+            values=self.pool.candidates,
+            counts=self._sent(fleet)[: choice.none],
+            estimate=choice.split(collected.estimate)[0],
+            held=self.answers.all().held,
+        )
+
+    def true_reports(self, key: Key) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Of all whose owners opted in; the last value is 'none of these'."""
+        counts = self._sent(self.fleet(None))
+        return np.arange(len(counts), dtype=np.int64), counts
+
+    def _sent(self, fleet: SimulatedFleet) -> NDArray[np.int64]:
+        """True answers of those whose report was sent, by answer."""
+        sent = self.agreed if fleet.accounts is None else fleet.answered(self.pool, 0)
+        return self.answers.choice(self.pool).counted(self.answers.all().values[sent])
+
+
+def _noise(job: CountJob, segment: int, day: int, which: int, stage: Stage) -> np.random.Generator:
+    root = seed_sequence(job.seed, day, stage)
+    return np.random.default_rng(np.random.SeedSequence(entropy=job.seed, spawn_key=(*root.spawn_key, segment, which)))

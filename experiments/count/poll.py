@@ -1,0 +1,204 @@
+"""The poll of a count: keys of one group of devices, asked together and decided apart.
+
+    play(job, group, group.keys, accounts, advance)      # {"emoji.en": Result(histogram, ...)}
+
+A group is the unit that a resumed run plays again; a key of it that is complete is not judged twice. Groups differ in
+what their devices hold (groups.py); `play` is the same for all: ask, answer, collect, decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregate.intake import check_minimum_batch
+from aggregate.trust import Collected
+from device_poll.accounts import Accounts
+from device_poll.population import PopulationError
+from experiments.count.job import CountJob
+from experiments.count.results import Result
+from experiments.count.scores import score, true_counts, words_by_frequency
+from privacy.budget import MICRO
+from privacy.mechanism import Estimate, Mechanism, Tally
+from privacy.poll import Advance, Ask, Fleet, Needs
+from privacy.randomness import Stage, seed_sequence
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Key:
+    """One key before it is played: what is asked about, and about how many reports will come.
+
+    `values`: what the server looks for, in the order of what it asks (None: it has no list); `unfit`: of the devices'
+    values those that the mechanism cannot take, by reason.
+    """
+
+    key: str
+    use_case: str
+    segment: str
+    devices: int
+    mechanism: Mechanism = field(repr=False)
+    needs: Needs = field(repr=False)
+    values: tuple[str, ...] | None = field(repr=False)
+    unfit: Mapping[str, int]
+    expected_reports: int
+
+    def stderr(self, job: CountJob) -> float:
+        """Standard error of the count of a rare element, with the expected reports."""
+        return job.trust.standard_error(self.mechanism, max(self.expected_reports, 1))
+
+    def needed(self, job: CountJob, reports: int) -> float | None:
+        """Reports of an element with which it is released with probability 0.95; None if no number is enough."""
+        if reports < 1:
+            return None
+        count = job.rule.needed(job.trust, self.mechanism, reports, len(self.values) if self.values else 1)
+        return count if math.isfinite(count) else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What devices really sent of one key, for evaluation only.
+
+    `values`, and int64 `counts` of reports by value; `dropped`: what devices did not send, by reason; `held` int64: how
+    many devices hold each value, where that is more; `estimate`: of all `values`; `shares`, `lexicon`: of words.
+    """
+
+    values: tuple[str, ...] = field(repr=False)
+    counts: NDArray[np.int64] = field(repr=False)
+    estimate: Estimate = field(repr=False)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    held: NDArray[np.int64] | None = field(default=None, repr=False)
+    shares: Mapping[str, float] = field(default_factory=dict, repr=False)
+    lexicon: frozenset[str] = field(default=frozenset(), repr=False)
+
+
+class Group(Protocol):
+    """Devices that share one budget, and what they are asked together."""
+
+    @property
+    def name(self) -> str:
+        """For a progress bar."""
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys that are collected."""
+
+    @property
+    def devices(self) -> range:
+        """The numbers of the group's devices."""
+
+    def fleet(self, accounts: Accounts | None) -> Fleet:
+        """The group's devices, whose owners' consent is in the accounts."""
+
+    def draw(self, fleet: Any, asks: Sequence[Ask], advance: Advance) -> dict[str, Tally]:
+        """The tallies of the asks, drawn from their exact law, without a report."""
+
+    def truth(self, fleet: Any, key: Key, collected: Collected) -> Truth:
+        """What was sent of a key: after it was answered or drawn."""
+
+    def true_reports(self, key: Key) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """For an audit, what devices send of a key if each can pay: values as the mechanism takes them, those of
+        `Key.values` first, and how many reports are of each, int64[d]."""
+
+
+def play(
+    job: CountJob, group: Group, wanted: Sequence[Key], accounts: Accounts | None, advance: Advance
+) -> dict[str, Result]:
+    """Poll the wanted keys together, and decide on each. Raises BatchError or PopulationError for too few reports.
+
+    Which keys are wanted together changes no result.
+    """
+    rngs = {key.key: _rng(job, key) for key in wanted}
+    fleet = group.fleet(accounts)
+    asks = [
+        job.trust.ask(
+            use_case=key.key,
+            round=0,
+            mechanism=key.mechanism,
+            needs=key.needs,
+            minimum_batch=job.minimum_batch,
+            rng=rngs[key.key],
+            days=job.days,
+        )
+        for key in wanted
+    ]
+    if job.exact:
+        tallies = group.draw(fleet, asks, advance)
+        for ask in asks:
+            check_minimum_batch(tallies[ask.use_case].reports, ask.use_case, job.minimum_batch)
+        collected = {a.use_case: job.trust.conclude(a, tallies[a.use_case], rngs[a.use_case]) for a in asks}
+    else:
+        collected = job.trust.collect(fleet.answer(asks, advance), asks, job.minimum_batch, rngs)
+    spent = None
+    if accounts is not None:
+        accounts.ledger.verify()
+        spent = accounts.ledger.summary().largest_lifetime / MICRO
+    results = {}
+    for key, ask in zip(wanted, asks, strict=True):
+        of_key = collected.pop(key.key)
+        results[key.key] = _decide(job, key, ask, of_key, group.truth(fleet, key, of_key), spent)
+    return results
+
+
+def _decide(job: CountJob, key: Key, ask: Ask, collected: Collected, truth: Truth, spent: float | None) -> Result:
+    try:
+        decided = job.rule.decide(ask, collected, key.values or ())
+    except ValueError as error:
+        raise PopulationError(f"{key.key}: {error}") from None
+    histogram, more = decided.histogram, dict(decided.more)
+    new, by_frequency = None, []
+    if job.search is not None:
+        new = np.array([word not in truth.lexicon for word in histogram.values], dtype=np.bool_)
+        more["new_words"] = int(new.sum())
+        by_frequency = words_by_frequency(histogram, truth.shares, truth.counts, new, job.search.frequencies)
+    place = {value: i for i, value in enumerate(truth.values)}
+    held = None if truth.held is None else true_counts(histogram, place, truth.held)
+    scores = score(
+        truth.estimate,
+        truth.counts,
+        truth.values,
+        histogram,
+        confidence=job.rule.confidence,
+        minimum_count=job.rule.minimum_count,
+    )
+    return Result(
+        histogram=histogram,
+        public={
+            "key": key.key,
+            "use_case": key.use_case,
+            "segment": key.segment,
+            "reports": histogram.reports,
+            "looked_at": histogram.looked_at,
+            "released": len(histogram.values),
+            "withheld": histogram.withheld,
+            "stderr": job.trust.standard_error(key.mechanism, histogram.reports),
+            "count_needed": key.needed(job, histogram.reports),
+            "bytes_up": -(-ask.report_bits // 8),
+            "post_processing": job.rule.post_processing,
+            "rule": job.rule.describe(histogram.looked_at),
+            **more,
+        },
+        truth=true_counts(histogram, place, truth.counts),
+        held=held,
+        oracle={
+            "key": key.key,
+            **scores,
+            **({} if held is None else {"held_by_fewer": int((held < job.rule.minimum_count).sum())}),
+            **{f"dropped_{reason}": count for reason, count in truth.dropped.items()},
+            "largest_spent": spent,
+        },
+        new=new,
+        by_frequency=by_frequency,
+    )
+
+
+def _rng(job: CountJob, key: Key) -> np.random.Generator:
+    """The server's randomness for a key, whichever keys are played with it."""
+    root = seed_sequence(job.seed, 0, Stage.SHUFFLE)
+    return np.random.default_rng(
+        np.random.SeedSequence(entropy=job.seed, spawn_key=(*root.spawn_key, *key.key.encode()))
+    )

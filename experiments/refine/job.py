@@ -1,0 +1,107 @@
+"""The main job as one frozen description: refine a synthetic corpus by polling devices about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aggregate.round import Rules
+from aggregate.selection import RandomSelector, Selector
+from aggregate.trust import LocalTrust
+from device_poll.answering import AnswerRule
+from device_poll.cohorts import Participation
+from device_poll.devices import Devices
+from embed.encoder import Encoder
+from experiments.job import Job, check_at_least
+from experiments.refine.evaluate import EvaluationRule
+from privacy.no_privacy import NoPrivacy
+from privacy.poll import Choice
+from synth.generator import Generator
+
+ARMS = ("no_privacy", "random_selection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineJob(Job):
+    """Refine a synthetic corpus over `rounds` polls.
+
+    `candidates` is the slate size, `keep` the most winners of a round; `concentration` how strongly children follow
+    votes (Rules); `threshold` the standard errors above zero at which a candidate counts as resolved; `test_share` the
+    share of the released set that becomes its test split; `arms` adds runs without privacy (ceiling) and with random
+    selection (floor), for evaluation; `watch` the id of a device whose report log is kept. Each further round is
+    debited a day later. Raises ValueError as Job, and for values out of range.
+    """
+
+    rounds: int
+    candidates: int
+    keep: int
+    concentration: float
+    threshold: float
+    test_share: float
+    devices: Devices
+    participation: Participation
+    answer: AnswerRule
+    selector: Selector
+    generator: Generator
+    encoder: Encoder
+    judge: Encoder
+    evaluation: EvaluationRule
+    cache: str
+    arms: Sequence[str] = ()
+    watch: str | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("rounds", self.rounds, 1)
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share is {self.test_share:g}; expected a share in (0, 1)")
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise ValueError(f"arms has {arm!r}; expected some of {', '.join(ARMS)}")
+        check_at_least("candidates", self.candidates, 1)
+        local = self.local(self.values)
+        if local.domain_size != self.values:
+            raise ValueError(
+                f"mechanism is {local.name}, which takes no numbered answers such as the {self.values} of a slate; "
+                "choose another, such as mechanism=optimized_unary_encoding"
+            )
+        _ = self.rules
+        super().__post_init__()
+
+    @property
+    def values(self) -> int:
+        """The answers to a slate of full size."""
+        return Choice(self.candidates).answers
+
+    @property
+    def last_day(self) -> int:
+        """Each round is a day later. Cohorts are disjoint (device_poll/cohorts.py): one report a device."""
+        return self.rounds - 1
+
+    @property
+    def rules(self) -> Rules:
+        """The server's rules of the private run."""
+        return Rules(
+            mechanism=self.randomizer,
+            selector=self.selector,
+            generator=self.generator,
+            encoder=self.encoder,
+            candidates=self.candidates,
+            keep=self.keep,
+            minimum_batch=self.minimum_batch,
+            use_case=self.name,
+            concentration=self.concentration,
+            trust=self.trust,
+        )
+
+    def check(self) -> None:
+        """Whatever can fail before a run folder exists."""
+        super().check()
+        for part in (self.generator, self.encoder, self.judge, self.devices):
+            part.check()
+
+
+def arm_rules(rules: Rules, arm: str) -> Rules:
+    """The rules of an arm: the run's own, but for one part."""
+    if arm == "no_privacy":
+        return replace(rules, mechanism=lambda values: NoPrivacy(domain_size=values), trust=LocalTrust())
+    return replace(rules, selector=RandomSelector())

@@ -1,0 +1,191 @@
+"""What the statement of a count adds to the shared facts: days, caps a day, keys, release rules.
+
+build_statement(job, keys, reports, config)["spent"]      # {"report": 4.0, "day": 8.0, "run": 8.0, ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from experiments.count.job import CountJob
+from experiments.count.poll import Key
+from experiments.statement.facts import Terms, card_facts, headline, shared_facts, summary
+from experiments.statement.page import rounded_up, spent_table
+
+PROTECTED = "one device with all of its data"
+_MONTH, _YEAR = 30, 365
+
+
+def build_statement(
+    job: CountJob, keys: Sequence[Key], reports: Mapping[str, int], spent: float | None, config: str
+) -> dict[str, Any]:
+    """The statement as plain values; `reports` by key, of those that are complete; the others count as expected.
+
+    `spent`: the most that the ledger has from one device, over the keys that are complete.
+    """
+    known = {key.key: reports.get(key.key, key.expected_reports) for key in keys}
+    # A key with fewer is refused, so nothing is claimed that a minimum batch would not keep.
+    fewest = min(keys, key=lambda key: known[key.key])
+    terms = Terms(
+        job=job,
+        mechanism=fewest.mechanism,
+        values=max(2, len(fewest.values or ()) + job.asked_once),
+        reports=max(known[fewest.key], job.minimum_batch),
+        protected=PROTECTED,
+        is_a_person=True,
+        polls_paid=len(reports),
+        largest_lifetime_spent=spent,
+    )
+    statement = shared_facts(terms, config)
+    statement["thresholds"] |= asdict(job.release)
+    statement |= {
+        "composition": {"days": job.days, "reports_per_day": job.reports_per_day, "reports_by_key": known},
+        "contribution": {
+            "reports_per_device": job.reports,
+            "values_per_report": 1,
+            "use_cases_sharing_the_budget": list(job.use_cases),
+            "use_cases_collected": list(job.collected),
+        },
+        "sampling": {"devices": job.devices, "opt_in_rate": job.opt_in, "secret": False},
+    }
+    spent_by = statement["spent"]
+    alone = spent_by["report"] is not None
+    statement |= {
+        "headline": headline(statement, _headline(job, spent_by) if alone else ""),
+        "summary": summary(statement, _summary(job, spent_by) if alone else "", "of a key"),
+        "facts": card_facts(statement),
+    }
+    return statement | {"sections": _sections(statement, keys, job)}
+
+
+def _headline(job: CountJob, spent: Mapping[str, Any]) -> str:
+    often = f"at most {job.reports_per_day} a day" if job.reports > 1 else "one in the run"
+    return (
+        f"epsilon {spent['report']:g} per report, {often}: {spent['day']:g} per device and day, "
+        f"{spent['run']:g} in this run"
+    )
+
+
+def _summary(job: CountJob, spent: Mapping[str, Any]) -> str:
+    shared = ""
+    if len(job.use_cases) > 1:
+        shared = f" over all of {', '.join(job.use_cases)}, which share this budget"
+    return (
+        f"Every report satisfies pure local differential privacy with epsilon = {spent['report']:g}, without trust in "
+        f"anybody. A device sends at most {job.reports_per_day} a day{shared}: epsilon = {spent['day']:g} per device "
+        f"and day, and {spent['run']:g} for the {job.days} day{'s' if job.days > 1 else ''} of this run. "
+        f"{_lifetime(job, spent['day'])}"
+    )
+
+
+def _lifetime(job: CountJob, a_day: float) -> str:
+    if job.caps.lifetime is None and job.asked_once:
+        return f"No lifetime cap is set: every further poll of the same device adds {a_day:g}, without end."
+    if job.caps.lifetime is None:
+        return (
+            "No lifetime cap is set: a use case that goes on at this rate spends "
+            f"{a_day * _MONTH:g} in {_MONTH} days and {a_day * _YEAR:g} in a year, without end."
+        )
+    return (
+        f"A device's lifetime cap over all runs and use cases is {job.caps.lifetime:g}: it stays silent for good after "
+        f"{int(job.caps.lifetime // a_day)} such day{'s' if job.caps.lifetime // a_day != 1 else ''}."
+    )
+
+
+def _ledger(statement: dict[str, Any], job: CountJob) -> str:
+    cost, shared = statement["ledger"]["cost_of_a_report"], job.ledger is not None
+    if job.exact and not shared:
+        return (
+            "The plan was checked against the caps before it started. Tallies were drawn from their exact law, so no "
+            "ledger was kept; what other runs cost the same devices adds up."
+        )
+    told = (
+        f"The plan is checked against the caps before it starts. Report by report, a ledger on the devices' side is "
+        f"debited {cost:g} before a report leaves; "
+    )
+    if not shared:
+        return told + (
+            "it was made for this run and is gone with it, so what other runs cost the same devices is not in it, and "
+            "adds up."
+        )
+    told += (
+        "it is a file that all runs and use cases over these devices debit, so spending adds up in it, and a device "
+        f"whose cap is reached sends nothing. The first day is day {job.first_day}."
+    )
+    most = statement["ledger"]["largest_lifetime_spent"]
+    return told if most is None else f"{told} The most that any one device has spent in it is {rounded_up(most)}."
+
+
+def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> dict[str, list[str]]:
+    """The parts of the page in which a count differs from polls in rounds."""
+    values = {key.key: key.values for key in keys}
+    rows = [
+        f"| {key} | {reports} | {'no list' if values[key] is None else len(values[key] or ())} |"
+        for key, reports in statement["composition"]["reports_by_key"].items()
+    ]
+    looked_at = len(keys[0].values or ())
+    return {
+        "What one device spends": [
+            *spent_table(statement, ("report", "day", "run")),
+            "",
+            (
+                f"A report's epsilon needs no trust in anybody. {_lifetime(job, statement['spent']['day'])}"
+                if statement["spent"]["report"] is not None
+                else "One report alone is not protected at all: the numbers hold under the trust model only."
+            ),
+            "",
+            _ledger(statement, job),
+        ],
+        "Contribution, thresholds, sampling": [
+            f"- A device sends at most {job.reports_per_day} report{'s' if job.reports_per_day > 1 else ''} a day"
+            + (f" over {', '.join(job.use_cases)} together" if len(job.use_cases) > 1 else "")
+            + ", with one value each"
+            + (
+                "."
+                if job.asked_once
+                else ": every event is privatized at once, its record waits, and of the day's records a random pick is "
+                "sent; the rest is dropped. The pick does not look at what the records say."
+            ),
+            f"- Of the use cases, the server asks for {', '.join(job.collected)} in this run."
+            + (
+                " Reports of others go to whoever asks for them; devices pay for them all the same." * bool(job.unasked)
+            ),
+            f"- A key with fewer than {job.minimum_batch} reports is refused, and nothing of it is counted. Devices "
+            f"that an attacker is assumed to control: {statement['thresholds']['colluding_devices']}.",
+            f"- {job.rule.describe(looked_at)}"
+            if looked_at
+            else "- Found words are tested at the false discovery rate of the configuration and corrected for the "
+            "number of candidates.",
+            f"- {job.devices} devices, of which a share of {job.opt_in:g} opted in; the others send nothing.",
+            f"- Accuracy at this price: a count has a standard error of {statement['accuracy']['standard_error']:.1f} "
+            f"reports among {statement['accuracy']['reports']}.",
+        ],
+        "Composition": [
+            f"{job.days} day{'s' if job.days > 1 else ''} of at most {job.reports_per_day}: reports of one device add "
+            "up (basic composition; behind a shuffler and in a sum as a group), whatever key they are of. Keys are "
+            "never combined on the server, and no device is in two segments.",
+            "",
+            "| key | reports | elements looked for |",
+            "| --- | --- | --- |",
+            *rows,
+        ],
+        "Randomness and known side channels": [
+            f"- Randomness: simulation: {statement['trust']['randomness']}. Whoever knows a seed can remove noise that "
+            "was drawn from it. Real devices must draw from the operating system (DeviceStream.from_system).",
+            "- Participation: that a device sends, how many reports up to its cap, and of which key, is visible to the "
+            "transport. It depends on how much happened on the device and on its locale, and is not protected.",
+            "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
+            f"- Floating point: {statement['trust']['floating_point']}.",
+            "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's "
+            "data.",
+        ],
+        "What is released, what is not, what is kept": [
+            "- Released: for each key the elements that the release rule let out, with counts and intervals, the "
+            "number of reports, how many elements were looked at and how many withheld, and this statement.",
+            "- Not released and not kept: single reports, tallies, and estimates of withheld elements. They exist in "
+            "memory while a key is judged. What only a simulation can know (true counts of released elements, scores) "
+            "is under oracle/, which must not be handed on.",
+        ],
+    }
