@@ -23,6 +23,10 @@ from privacy.mechanism import Estimate, Mechanism
 from privacy.poll import Ask
 
 
+class SearchError(ValueError):
+    """Words cannot be searched for in what came; the message says which settings decide on it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WordSearch:
     """How the server looks for words on nobody's list (`SequenceFragmentPuzzle.discover`), and what counts as new.
@@ -85,16 +89,19 @@ class WordRule:
             )
 
     def decide(self, ask: Ask, collected: Collected, values: Sequence[str]) -> Decided:
-        """What the search finds, and what of it may leave. Raises ValueError if more pieces join than are allowed."""
+        """What the search finds, and what of it may leave. Raises SearchError if more pieces join than are allowed."""
         puzzle: Any = ask.mechanism  # `check` has seen that it can be searched
-        found: Discovery = puzzle.discover(
-            collected.tally,
-            fragment_z=self.search.fragment_z,
-            top_fragments=self.search.top_fragments,
-            false_discovery_rate=self.release.false_discovery_rate,
-            minimum_count=self.release.minimum_count,
-            largest_join=self.search.largest_join,
-        )
+        try:
+            found: Discovery = puzzle.discover(
+                collected.tally,
+                fragment_z=self.search.fragment_z,
+                top_fragments=self.search.top_fragments,
+                false_discovery_rate=self.release.false_discovery_rate,
+                minimum_count=self.release.minimum_count,
+                largest_join=self.search.largest_join,
+            )
+        except ValueError as error:
+            raise SearchError(f"{error} (search.fragment_z, search.top_fragments, search.largest_join)") from None
         more = {
             "pieces_estimated": found.pieces_estimated,
             "pieces_kept": found.pieces_kept,

@@ -108,7 +108,7 @@ class FragmentRule:
 
 
 def law_of(ask: Ask, reports: int, count: int) -> Binomials:
-    """The law of an ask's tally. Raises ValueError where there is none, which `check` says before."""
+    """The law of an ask's tally, which `check` has seen. Raises ValueError where there is none."""
     found = ask.mechanism.support_law(reports, count)
     if found is None:
         raise ValueError(f"the tally of {ask.mechanism.name} is no sum of two binomials")

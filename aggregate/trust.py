@@ -130,6 +130,10 @@ class Trust(Protocol):
     def standard_error(self, mechanism: Mechanism, reports: int, count: float = 0.0) -> float:
         """Standard error of a released count, in devices, when `count` of the `reports` hold the value."""
 
+    @property
+    def delta(self) -> float:
+        """That of what is claimed; 0 for pure privacy."""
+
     def support_law(self, mechanism: Mechanism, reports: int, count: int) -> Binomials:
         """The law of the tally of a value that `count` of the `reports` hold, as a sum of two binomials.
 
@@ -219,6 +223,7 @@ class LocalTrust(TrustModel):
         noise_from="each device", server_sees="each noisy report", randomness=AES, floating_point=NO_FLOATS
     )
     colluding: ClassVar[int] = 0
+    delta: ClassVar[float] = 0.0
 
     def claim(self, mechanism: Mechanism, reports: int, per_device: int = 1) -> Claim:
         """The local epsilon of all of a device's reports, however many others there are."""

@@ -88,7 +88,8 @@ class NearestAnswers:
 class SimulatedFleet:
     """Devices in one process. `workers` is a speed knob; `watch`, if given, keeps the report log of one device.
 
-    `accounts` debit every poll; without them all reachable devices whose owners agreed answer, and nobody pays.
+    Of a round's reachable devices those answer whose owners agreed (`cohorts.members`); `accounts`, if given, debit
+    them for every poll, and who cannot pay, or did not agree in the ledger, stays silent.
     """
 
     answers: CohortAnswers = field(repr=False)
@@ -128,16 +129,19 @@ class SimulatedFleet:
         Raises PopulationError if too few can pay.
         """
         devices = self.cohorts.answering[ask.round]
-        if self.accounts is None:
-            return self._agreed(devices)
-        return self.accounts.pay(self._token(self.accounts, ask.needs, ask.round), devices, ask.mechanism)
+        leaving = self._agreed(devices)
+        if self.accounts is not None:
+            token = self._token(self.accounts, ask.needs, ask.round)
+            leaving[leaving] = self.accounts.pay(token, devices[leaving], ask.mechanism)
+        return leaving
 
     def book(self, needs: Any, mechanism: Mechanism, round: int) -> int:
         """How many devices have paid for a round that is over (Accounts.book); without accounts all that answered."""
         cohort = self.cohorts.answering[round]
+        agreed = cohort[self._agreed(cohort)]
         if self.accounts is None:
-            return int(self._agreed(cohort).sum())
-        return self.accounts.book(self._token(self.accounts, needs, round), cohort, mechanism)
+            return len(agreed)
+        return self.accounts.book(self._token(self.accounts, needs, round), agreed, mechanism)
 
     def report_of(self, ask: Ask, device: int) -> Any:
         """The report of one device that is in the ask's cohort: the same as in `answer`. Debits nobody."""
@@ -177,7 +181,8 @@ class SimulatedFleet:
         return ask.mechanism.privatize(values[block * self.answers.block : (block + 1) * self.answers.block], rng)
 
     def _agreed(self, devices: NDArray[np.int64]) -> Mask:
-        # A cohort may hold devices whose owners did not agree (`everybody`); with accounts, the ledger knows which.
+        # A cohort may hold devices whose owners did not agree (`everybody`). In a ledger that several runs share they
+        # may have agreed to another run.
         return np.isin(devices, self.cohorts.members, assume_unique=True)
 
     def _answers(self, needs: Any, round: int) -> Answers:

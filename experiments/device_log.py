@@ -12,20 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device_poll.accounts import Accounts
 from device_poll.events.held import SentReport
 from device_poll.population import PopulationError
 from experiments.accounts import accounts_to_read
 from experiments.count.counting import build_groups
-from experiments.count.groups import EventGroup, PromptGroup
 from experiments.count.job import CountJob
-from experiments.count.poll import Group
 from experiments.count.segments import DeviceNames
 from experiments.finished import Run, load_run
 from experiments.folder import layout
@@ -34,7 +30,6 @@ from experiments.folder.store import StoreError
 from experiments.refine.job import RefineJob
 from privacy.device_log import LogSegment, segment_of, write_log
 from privacy.mechanism import Mechanism
-from privacy.poll import Ask
 
 _ENVELOPE = {"round", "use_case", "report_bits", "report"}
 
@@ -71,7 +66,7 @@ def _of_count(run: Run, job: CountJob, device: int | str) -> str:
     with ExitStack() as stack:
         # A ledger of the run's own refused nothing: the plan fits the caps (Job).
         accounts = None if job.ledger is None else accounts_to_read(job, run.config, DeviceNames(job.devices), stack)
-        return write_log(_segments(_sent(job, group, number, accounts), _mechanisms(group)))
+        return write_log(_segments(group.sent_by(number, accounts), group.mechanisms))
 
 
 def _number(job: CountJob, device: int | str) -> int:
@@ -79,29 +74,6 @@ def _number(job: CountJob, device: int | str) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) >= job.devices:
         raise PopulationError(f"--device is {text}; expected the number of a device, 0 to {job.devices - 1}")
     return int(text)
-
-
-def _sent(job: CountJob, group: Group, device: int, accounts: Accounts | None) -> list[SentReport]:
-    """All that the device sent, by playing its block of devices alone. Debits nobody."""
-    if isinstance(group, EventGroup):
-        events = replace(group.fleet(None), accounts=accounts)
-        return [sent for day in range(job.days) for sent in events.report_log(day, device)]
-    if isinstance(group, PromptGroup):
-        (key,) = group.keys
-        prompts = replace(group.fleet(None), accounts=accounts)
-        if not group.agreed[device] or not prompts.answered(group.pool, 0)[device]:
-            return []
-        # How reports travel, which the trust model's own ask says, is no part of what they are.
-        ask = Ask(use_case=key.key, round=0, mechanism=key.mechanism, needs=key.needs)
-        return [SentReport(day=0, key=key.key, report=prompts.report_of(ask, device))]
-    raise TypeError(f"the group is a {type(group).__name__}; expected an EventGroup or a PromptGroup")
-
-
-def _mechanisms(group: Group) -> dict[str, Mechanism]:
-    """Of every key that devices send, also of those that the server does not ask for: the owner sees them all."""
-    if isinstance(group, EventGroup):
-        return {dictionary.key: dictionary.mechanism for dictionary in group.segment.dictionaries.values()}
-    return {key.key: key.mechanism for key in group.keys}
 
 
 def _segments(sent: Sequence[SentReport], mechanisms: Mapping[str, Mechanism]) -> Iterable[LogSegment]:

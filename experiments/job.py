@@ -87,6 +87,10 @@ class Job:
         # Under central trust models too, where it is not in force: the statement compares with it.
         check_epsilon_agrees("mechanism", local.epsilon, self.epsilon)
         check_epsilon_agrees("trust", self.trust.cost(randomizer), self.epsilon)
+        if self.trust.delta not in (0.0, self.delta):
+            raise ValueError(
+                f"trust.delta is {self.trust.delta:g}, but delta={self.delta:g}; expected the same: set delta only"
+            )
         self.caps.budget.check_plan(
             micro_epsilon(self.trust.cost(randomizer)), reports_per_day=self.reports_a_day, reports=self.reports
         )
@@ -125,6 +129,9 @@ class Job:
             return self.mechanism(**({"domain_size": values} if sized else {}))
         except TypeError as error:
             raise ValueError(f"mechanism cannot be made: {error}") from None
+
+    def check_trust(self, trust: Trust, mechanism: Mechanism) -> None:
+        """Raise ValueError if the job cannot decide on what this trust model collects with this mechanism."""
 
     def randomizer(self, values: int) -> Mechanism:
         """What the devices run, under the trust model."""

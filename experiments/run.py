@@ -19,6 +19,7 @@ from rich.console import Console
 
 from experiments.count.counting import Counting
 from experiments.count.job import CountJob
+from experiments.folder.layout import is_truth
 from experiments.folder.store import RunFolder
 from experiments.job import Job
 from experiments.provenance import log_file, write_description
@@ -88,7 +89,9 @@ def run_job(job: Job, config: str, digest: str, console: Console, sweep: Path | 
         workload.play(after_step)
         workload.finish()
         for page in workload.write_pages():
-            console.print(f"{'Page with the truth' if 'oracle' in page.parts else 'Page'}: {page}", soft_wrap=True)
+            console.print(
+                f"{'Page with the truth' if is_truth(folder.relative(page)) else 'Page'}: {page}", soft_wrap=True
+            )
         console.print(f"Run folder: {folder.path}", soft_wrap=True)
         log.info("complete")
     return folder.path

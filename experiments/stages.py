@@ -95,7 +95,7 @@ class StagedFleet:
     stages: Stages
 
     def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
-        """The fleet's reports, counted as they come."""
+        """The fleet's reports, counted as they come; the stage tells how far they are, whoever asks."""
         yield from self.fleet.answer(asks, self.stages.enter("poll", "polling"))
         self.stages.enter("tally", "counting")
 

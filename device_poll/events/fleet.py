@@ -193,6 +193,14 @@ class EventFleet:
             day, sent=sent, over_cap=waiting - picked, over_budget=picked - sent, unfit_mean=unfit_mean
         )
 
+    def paid(self, days: int) -> int:
+        """How many reports of days 0 .. days - 1 its accounts have as sent, over all use cases; without accounts 0."""
+        if self.accounts is None:
+            return 0
+        devices, accounts = np.arange(self.first_device, self._end), self.accounts
+        tokens = [accounts.token(self._asked, slot, day=day) for day in range(days) for slot in range(self.cap)]
+        return sum(int(accounts.paid(token, devices).sum()) for token in tokens)
+
     def report_log(self, day: int, device: int) -> list[SentReport]:
         """What this device sends on this day, by playing its block alone: the same reports as in `send`.
 

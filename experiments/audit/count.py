@@ -2,9 +2,9 @@
 
     (poll,) = canary_polls(folder, job)
 
-The key with the fewest reports is attacked, where the fewest others hide the canary, and the canary sends its full
+The key with the worst reports is attacked, where the worst others hide the canary, and the canary sends its full
 number of reports, every day up to the cap, for this one key: the run claims for all of them together. The two values
-are those that the fewest others report and that are different to the mechanism. All other reports are true of what the
+are those that the worst others report and that are different to the mechanism. All other reports are true of what the
 run's devices held, and as many as were sent. Which of the run's reports the canary's stand for, and, with a shared
 ledger, which were refused for lack of budget, is in no run folder, so those that are too many are taken away blindly.
 The claim is for any data of so many reports, so whose they are does not matter.
@@ -20,12 +20,13 @@ from experiments.count.job import CountJob
 from experiments.folder.layout import DEVICES, STATEMENT
 from experiments.folder.layout import Key as Step
 from experiments.folder.store import RunFolder, StoreError
+from experiments.statement.facts import most_revealing
 
 _STREAM = 0x61756469  # so that this draw is none of the run's
 
 
 def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
-    """The key with the fewest reports, with the canary. Raises StoreError if the run is not complete, or if its devices
+    """The key that reveals most, with the canary. Raises StoreError if the run is not complete, or if its devices
     hold something else by now or no two values that a canary could have; and what loading frequencies raises.
     """
     job.check()
@@ -38,17 +39,17 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
     if any(told.get(name) != now for name, now in devices_facts(left_out, [key for _, key in keys.values()]).items()):
         raise StoreError(elsewhere)
     reports = {name: folder.read_json(Step(name).mark)["reports"] for name in keys}
-    fewest = min(reports, key=lambda name: reports[name])
-    group, key = keys[fewest]
+    worst = most_revealing(job, {name: (key.mechanism, reports[name]) for name, (_, key) in keys.items()})
+    group, key = keys[worst]
     values, counts = group.true_reports(key)
     # Only a ledger that other runs debit, too, can have refused any.
     shared = folder.read_json(STATEMENT)["ledger"]["shared_with_other_runs"]
-    if counts.sum() < reports[fewest] or (counts.sum() > reports[fewest] and not shared):
+    if counts.sum() < reports[worst] or (counts.sum() > reports[worst] and not shared):
         raise StoreError(elsewhere)
-    others = reports[fewest] - job.reports
+    others = reports[worst] - job.reports
     if others < 0:
         raise StoreError(
-            f"{fewest} has {reports[fewest]} reports, fewer than the {job.reports} that one device may send in the "
+            f"{worst} has {reports[worst]} reports, fewer than the {job.reports} that one device may send in the "
             "run; ask more devices"
         )
     rng = np.random.default_rng([job.seed, _STREAM])
@@ -56,12 +57,12 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
     named = len(values) if key.values is None else len(key.values)  # without 'none of these'
     different = np.sort(np.unique(values[:named], axis=0, return_index=True)[1])
     if len(different) < 2:
-        raise StoreError(f"{fewest} has no two values that are different to {key.mechanism.name}; there is no canary")
+        raise StoreError(f"{worst} has no two values that are different to {key.mechanism.name}; there is no canary")
     rare = different[np.argsort(counts[different], kind="stable")][:2]
     first, second = (np.repeat(values[i : i + 1], job.reports, axis=0) for i in rare)
     return [
         CanaryPoll(
-            key=fewest,
+            key=worst,
             mechanism=key.mechanism,
             values=values,
             counts=counts,

@@ -26,6 +26,7 @@ from experiments.folder.layout import DEVICES, STATEMENT, Round
 from experiments.folder.store import RunFolder, StoreError
 from experiments.refine.job import RefineJob
 from experiments.refine.refinement import Encoders
+from privacy.poll import Choice
 
 
 def canary_polls(folder: RunFolder, job: RefineJob) -> list[CanaryPoll]:
@@ -93,7 +94,8 @@ def polls_with_canary(
     """
     own = int(np.argmin([len(cohort) for cohort in fleet.cohorts.answering]))
     device = int(fleet.cohorts.answering[own][0])
-    votes = np.bincount(fleet.true_answers(slates[own], own).values, minlength=len(slates[own]) + 1)[:-1]
+    choice = Choice(len(slates[own]))
+    votes = choice.counted(fleet.true_answers(slates[own], own).values)[: choice.none]
     # Of equal candidates only the first can be voted for.
     distinct = np.sort(np.unique(slates[own].codes, axis=0, return_index=True)[1])
     rare = distinct[np.argsort(votes[distinct], kind="stable")][:2]
@@ -107,7 +109,7 @@ def polls_with_canary(
         differs = first != second
         if not differs.any():
             continue
-        values = np.arange(len(slate) + 1, dtype=np.int64)
+        values = np.arange(Choice(len(slate)).answers, dtype=np.int64)
         polls.append(
             CanaryPoll(
                 key=job.name,

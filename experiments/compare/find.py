@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.compare.sweeps import is_sweep, read_sweep
-from experiments.folder.layout import CONFIG, FACTS, ROUNDS, Key, Round
+from experiments.folder.layout import CONFIG, FACTS, KEYS, ROUNDS, Key, Round
 from experiments.folder.reader import CompareError
 
 _DEPTH = 5  # a sweep is runs/NAME/OVERRIDES/...; deeper would mean to walk over somebody's home
@@ -114,4 +114,4 @@ def natural(path: Path) -> list[tuple[int, float, str]]:
 
 
 def _unready(folder: Path) -> str:
-    return f"no complete {'key' if (folder / 'segments').is_dir() else 'round'} yet"
+    return f"no complete {'key' if (folder / KEYS).is_dir() else 'round'} yet"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from experiments.compare.load_counts import load_count
 from experiments.compare.runs import Candidate, Central, History, Kind, Poll, Round, Row, Run, Timing
 from experiments.folder.damage import mending
-from experiments.folder.layout import CONFIG, FACTS, METRICS, STATEMENT, TIMINGS, arm, truth
+from experiments.folder.layout import CONFIG, CORPUS, FACTS, METRICS, STATEMENT, TIMINGS, arm, truth
 from experiments.folder.layout import Round as Step
 from experiments.folder.reader import CompareError, RunFiles
 from privacy.poll import Choice
@@ -141,8 +141,8 @@ def _sized(files: RunFiles, name: str, length: int) -> NDArray[Any]:
 
 def _mismatch(files: RunFiles, place: str, what: str) -> CompareError:
     return CompareError(
-        f"{files.path / place}: {what} does not belong to corpus.parquet; "
-        f"{mending(files.path, f'{place}/corpus.parquet')}, or leave this run out"
+        f"{files.path / place}: {what} does not belong to {CORPUS}; "
+        f"{mending(files.path, f'{place}/{CORPUS}')}, or leave this run out"
     )
 
 

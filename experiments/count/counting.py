@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from aggregate.differences import difference
 from aggregate.histogram import ReleaseRule
-from device_poll.accounts import Accounts, PopulationLedger
+from device_poll.accounts import Accounts
 from device_poll.events.fragments import PromptFragments
 from experiments.accounts import accounts_in, open_accounts
 from experiments.count.groups import EventGroup, PromptGroup
@@ -33,7 +33,7 @@ from experiments.folder.store import StoreError
 from experiments.metrics import write_metrics
 from experiments.progress import bar
 from experiments.setting import Setting
-from experiments.statement.count import PROTECTED, build_statement
+from experiments.statement.count import EXACT_LAW, PROTECTED, build_statement
 from experiments.statement.facts import guarantee, kept
 from privacy.ledger_stores import SimulatedLedger
 
@@ -85,6 +85,7 @@ class Counting:
             },
             "privacy": {
                 **guarantee(job, self.keys[0].mechanism, PROTECTED),
+                **({"randomness": f"simulation: {EXACT_LAW}"} if job.exact else {}),
                 "reports_per_day": job.reports_per_day,
                 "use_cases_sharing_the_budget": list(job.use_cases),
             },
@@ -105,26 +106,27 @@ class Counting:
         return facts, devices_facts(self.left_out, self.keys)
 
     def restore(self) -> None:
-        """Nothing, if the ledger is that of the run: a key's debits are found in it, or made with its reports.
+        """Make sure that a ledger file has the debits of every complete key; in memory a group's are made anew.
 
-        Raises StoreError for a ledger file that knows nothing of the complete keys, whose devices would pay too little.
+        Raises StoreError for a file that has too few, whose devices would pay too little.
         """
-        shared, complete = self.shared, self._complete()
-        if shared is None or not complete or not isinstance(shared.ledger, PopulationLedger):
+        if self.shared is None:
             return
-        if not shared.ledger.has_polls_of(shared.run):
-            raise StoreError(
-                f"{self.setting.folder.path} has reports of {complete[0].key}, but its ledger has no debits for them; "
-                "give the ledger that the run was begun with"
-            )
+        reports = self._reports()
+        for group in self.groups:
+            complete = [key.key for key in group.keys if key.key in reports]
+            if not complete:
+                continue
+            came, paid = sum(reports[key] for key in complete), group.paid(self.shared)
+            if paid < came:
+                raise StoreError(
+                    f"{self.setting.folder.path} has {came} reports of {', '.join(complete)}, but its ledger has "
+                    f"debits for {paid}; give the ledger that the run was begun with"
+                )
 
     def statement(self) -> dict[str, Any]:
         """About the reports that came, as far as they came."""
-        folder, complete = self.setting.folder, self._complete()
-        reports = {key.key: folder.read_json(layout.Key(key.key).mark)["reports"] for key in complete}
-        spent = [folder.read_json(layout.truth(layout.Key(key.key).metrics))["largest_spent"] for key in complete]
-        most = max((each for each in spent if each is not None), default=None)
-        return build_statement(self.job, self.keys, reports, most, self.setting.config)
+        return build_statement(self.job, self.keys, self._reports(), self.setting.config)
 
     def print_header(self) -> None:
         """The plan for each key."""
@@ -165,6 +167,11 @@ class Counting:
             return self.shared
         ledger = SimulatedLedger(devices=group.devices.stop, budget=self.job.caps.budget)
         return accounts_in(ledger, self.job, self.setting.config)
+
+    def _reports(self) -> dict[str, int]:
+        """How many reports came, of the keys that are complete."""
+        folder = self.setting.folder
+        return {key.key: folder.read_json(layout.Key(key.key).mark)["reports"] for key in self._complete()}
 
     def _complete(self) -> list[Key]:
         return [key for key in self.keys if self.setting.folder.is_complete(layout.Key(key.key))]

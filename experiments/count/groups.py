@@ -19,25 +19,28 @@ from aggregate.trust import Collected
 from device_poll.accounts import Accounts
 from device_poll.events.fleet import EventFleet
 from device_poll.events.fragments import PromptPool
-from device_poll.events.held import Sent
+from device_poll.events.held import Sent, SentReport
 from device_poll.fleet import SimulatedFleet
 from device_poll.population import PopulationError
 from device_poll.prompts import PromptAnswers, everybody
 from experiments.count.job import CountJob
 from experiments.count.poll import Key, Truth
 from experiments.count.segments import Segment, fleet_of
-from privacy.mechanism import Tally
+from privacy.mechanism import Mechanism, Tally
 from privacy.poll import Advance, Ask
 from privacy.randomness import Stage, generator, seed_sequence
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EventGroup:
-    """The use cases on the devices of one segment, whose events wait for a daily pick over all of them."""
+    """The use cases on the devices of one segment, whose events wait for a daily pick over all of them.
+
+    Played once: what was sent, by use case and day, is kept from the first key that asks for its truth.
+    """
 
     job: CountJob
     segment: Segment
-    _drawn: dict[str, list[Sent]] = field(default_factory=dict, init=False, repr=False)
+    _sent: dict[str, list[Sent]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -68,6 +71,7 @@ class EventGroup:
                 mechanism=dictionary.mechanism,
                 needs=dictionary,
                 values=dictionary.values if dictionary.listed else None,
+                answers=len(dictionary.values) if dictionary.listed else None,
                 unfit=dictionary.unfit,
                 expected_reports=round(a_day * job.days * fitting[name] / kept) if kept else 0,
             )
@@ -82,6 +86,20 @@ class EventGroup:
             fleet.enroll()
         return fleet
 
+    def paid(self, accounts: Accounts) -> int:
+        """Of all days."""
+        return fleet_of(self.job, self.segment, accounts).paid(self.job.days)
+
+    def sent_by(self, device: int, accounts: Accounts | None) -> list[SentReport]:
+        """Of all days."""
+        fleet = fleet_of(self.job, self.segment, accounts)
+        return [sent for day in range(self.job.days) for sent in fleet.report_log(day, device)]
+
+    @property
+    def mechanisms(self) -> dict[str, Mechanism]:
+        """Also of the keys that are not collected."""
+        return {dictionary.key: dictionary.mechanism for dictionary in self.segment.dictionaries.values()}
+
     def draw(self, fleet: EventFleet, asks: Sequence[Ask], advance: Advance) -> dict[str, Tally]:
         """All days of each use case."""
         job, tallies = self.job, dict[str, Tally]()
@@ -89,10 +107,10 @@ class EventGroup:
         for which, (name, dictionary) in enumerate(self.segment.dictionaries.items()):
             if dictionary.key not in wanted:
                 continue
-            self._drawn[name] = []
+            self._sent[name] = []
             for day in range(job.days):
                 tally, truth = fleet.shortcut(day, which, _noise(job, self.segment.number, day, which, Stage.PRIVATIZE))
-                self._drawn[name].append(truth)
+                self._sent[name].append(truth)
                 total = tallies.get(dictionary.key)
                 if total is not None:
                     total.sums[:] += tally.sums
@@ -103,8 +121,11 @@ class EventGroup:
 
     def truth(self, fleet: EventFleet, key: Key, collected: Collected) -> Truth:
         """Of all days; for words, of those that devices can send."""
-        which, dictionary = self.job.use_cases.index(key.use_case), self.segment.dictionaries[key.use_case]
-        sent = self._drawn.get(key.use_case) or [fleet.truth(day)[which] for day in range(self.job.days)]
+        dictionary = self.segment.dictionaries[key.use_case]
+        if key.use_case not in self._sent:
+            days = [fleet.truth(day) for day in range(self.job.days)]
+            self._sent.update({name: [day[i] for day in days] for i, name in enumerate(self.job.use_cases)})
+        sent = self._sent[key.use_case]
         counts = np.sum([day.counts for day in sent], axis=0)
         weights = self.segment.vocabularies[key.use_case].weights[dictionary.fits]
         listed = dictionary.listed
@@ -165,6 +186,7 @@ class PromptGroup:
                 mechanism=mechanism,
                 needs=self.pool,
                 values=self.pool.candidates,
+                answers=choice.answers,
                 unfit={},
                 expected_reports=round(self.job.devices * self.job.opt_in),
             ),
@@ -179,6 +201,9 @@ class PromptGroup:
         """All devices; those that did not agree stay silent."""
         if accounts is not None:
             accounts.ledger.opt_in(np.flatnonzero(self.agreed))
+        return self._fleet(accounts)
+
+    def _fleet(self, accounts: Accounts | None) -> SimulatedFleet:
         return SimulatedFleet(
             answers=self.answers,
             cohorts=everybody(self.agreed),
@@ -186,6 +211,24 @@ class PromptGroup:
             workers=self.job.workers,
             accounts=accounts,
         )
+
+    def paid(self, accounts: Accounts) -> int:
+        """One of each device that has paid."""
+        return int(self._fleet(accounts).answered(self.pool, 0).sum())
+
+    def sent_by(self, device: int, accounts: Accounts | None) -> list[SentReport]:
+        """One or none."""
+        (key,), fleet = self.keys, self._fleet(accounts)
+        if not fleet.answered(self.pool, 0)[device]:
+            return []
+        # How reports travel, which the trust model's own ask says, is no part of what they are.
+        ask = Ask(use_case=key.key, round=0, mechanism=key.mechanism, needs=key.needs)
+        return [SentReport(day=0, key=key.key, report=fleet.report_of(ask, device))]
+
+    @property
+    def mechanisms(self) -> dict[str, Mechanism]:
+        """Of the one key."""
+        return {key.key: key.mechanism for key in self.keys}
 
     def draw(self, fleet: SimulatedFleet, asks: Sequence[Ask], advance: Advance) -> dict[str, Tally]:
         """From the answers of those that can pay."""
@@ -212,8 +255,7 @@ class PromptGroup:
 
     def _sent(self, fleet: SimulatedFleet) -> NDArray[np.int64]:
         """True answers of those whose report was sent, by answer."""
-        sent = self.agreed if fleet.accounts is None else fleet.answered(self.pool, 0)
-        return self.answers.choice(self.pool).counted(self.answers.all().values[sent])
+        return self.answers.choice(self.pool).counted(self.answers.all().values[fleet.answered(self.pool, 0)])
 
 
 def _noise(job: CountJob, segment: int, day: int, which: int, stage: Stage) -> np.random.Generator:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from aggregate.discoveries import WordSearch
 from aggregate.fragments import FragmentRule
 from aggregate.histogram import ReleaseRule, Rule
+from aggregate.trust import Trust
 from device_poll.events.activity import Activity
 from device_poll.events.fragments import PromptFragments
 from device_poll.events.vocabulary import EVERYWHERE, Frequencies
 from experiments.job import Job
+from privacy.mechanism import Mechanism
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SEGMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # a part of a folder's name
@@ -97,6 +99,10 @@ class CountJob(Job):
         if not isinstance(self.release, ReleaseRule):
             raise ValueError("search goes with release=histogram: see experiment=new_words")
         return self.release
+
+    def check_trust(self, trust: Trust, mechanism: Mechanism) -> None:
+        """Raise ValueError if the rule cannot decide on what this trust model collects with this mechanism."""
+        self.rule.check(trust, mechanism)
 
     def check(self) -> None:
         """Whatever can fail before a run folder exists. Raises SourceError, or TrackerError."""
@@ -196,7 +202,7 @@ class CountJob(Job):
             raise ValueError("mechanism=sequence_fragment_puzzle and search go together: see experiment=new_words")
         if self.asked_once != isinstance(self.release, FragmentRule):
             raise ValueError("vocabulary=prompts and release=fragments go together: see experiment=genmoji_fragments")
-        self.rule.check(self.trust, self.randomizer(self.values))
+        self.check_trust(self.trust, self.randomizer(self.values))
         if self.asked_once and (self.reports, tuple(self.segments)) != (1, (EVERYWHERE,)):
             raise ValueError(
                 f"a device is asked for a fragment once, but days x reports_per_day is {self.reports} and segments "

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.count.drawing import draw_intervals, name_of
 from experiments.count.report import DROPPED
 from experiments.count.results import keys_in
-from experiments.folder.layout import DEVICES, DIFFERENCES, FACTS, PAGE, STATEMENT
+from experiments.folder.layout import DEVICES, DIFFERENCES, FACTS, PAGE, STATEMENT, STATEMENT_PAGE
 from experiments.folder.layout import Key as Step
 from experiments.folder.layout import truth as truth_of
 from experiments.folder.store import RunFolder
@@ -61,8 +61,8 @@ def render(folder: RunFolder, *, oracle: bool) -> str:
         body=body,
         footer=tag(
             "p",
-            f"Commit {run['commit']}. Privacy statement: privacy.md. All released elements: "
-            "segments/KEY/histogram.parquet.",
+            f"Commit {run['commit']}. Privacy statement: {STATEMENT_PAGE}. All released elements: "
+            f"{Step('KEY').histogram}.",
         ),
     )
 

@@ -16,9 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregate.discoveries import SearchError
 from aggregate.intake import check_minimum_batch
 from aggregate.trust import Collected
 from device_poll.accounts import Accounts
+from device_poll.events.held import SentReport
 from device_poll.population import PopulationError
 from experiments.count.job import CountJob
 from experiments.count.results import Result
@@ -33,8 +35,8 @@ from privacy.randomness import Stage, seed_sequence
 class Key:
     """One key before it is played: what is asked about, and about how many reports will come.
 
-    `values`: what the server looks for, in the order of what it asks (None: it has no list); `unfit`: of the devices'
-    values those that the mechanism cannot take, by reason.
+    `values`: what the server looks for, in the order of what it asks, and `answers`: how many different answers there
+    are (None: it has no list); `unfit`: of the devices' values those that the mechanism cannot take, by reason.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Key:
     mechanism: Mechanism = field(repr=False)
     needs: Needs = field(repr=False)
     values: tuple[str, ...] | None = field(repr=False)
+    answers: int | None
     unfit: Mapping[str, int]
     expected_reports: int
 
@@ -100,6 +103,16 @@ class Group(Protocol):
     def truth(self, fleet: Any, key: Key, collected: Collected) -> Truth:
         """What was sent of a key: after it was answered or drawn."""
 
+    def paid(self, accounts: Accounts) -> int:
+        """How many reports of this run the accounts have as sent, also of keys that are not collected."""
+
+    def sent_by(self, device: int, accounts: Accounts | None) -> list[SentReport]:
+        """For its owner, all that a device of the group sent, also of keys that are not collected. Debits nobody."""
+
+    @property
+    def mechanisms(self) -> Mapping[str, Mechanism]:
+        """By key, of all that devices send: the owner sees them all."""
+
     def true_reports(self, key: Key) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """For an audit, what devices send of a key if each can pay: values as the mechanism takes them, those of
         `Key.values` first, and how many reports are of each, int64[d]."""
@@ -147,7 +160,7 @@ def play(
 def _decide(job: CountJob, key: Key, ask: Ask, collected: Collected, truth: Truth, spent: float | None) -> Result:
     try:
         decided = job.rule.decide(ask, collected, key.values or ())
-    except ValueError as error:
+    except SearchError as error:
         raise PopulationError(f"{key.key}: {error}") from None
     histogram, more = decided.histogram, dict(decided.more)
     new, by_frequency = None, []

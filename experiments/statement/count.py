@@ -11,32 +11,32 @@ from typing import Any
 
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
-from experiments.statement.facts import Terms, card_facts, headline, shared_facts, summary
-from experiments.statement.page import rounded_up, spent_table
+from experiments.statement.facts import Terms, card_facts, headline, most_revealing, shared_facts, summary
+from experiments.statement.page import spent_table
 
 PROTECTED = "one device with all of its data"
+EXACT_LAW = "NumPy's PCG64 keyed from the seed, repeatable; tallies are drawn from their law, and no device reports"
 _MONTH, _YEAR = 30, 365
 
 
-def build_statement(
-    job: CountJob, keys: Sequence[Key], reports: Mapping[str, int], spent: float | None, config: str
-) -> dict[str, Any]:
-    """The statement as plain values; `reports` by key, of those that are complete; the others count as expected.
+def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, int], config: str) -> dict[str, Any]:
+    """The statement as plain values; `reports` by key, of those that are complete.
 
-    `spent`: the most that the ledger has from one device, over the keys that are complete.
+    Nothing is claimed of a key to come that a minimum batch would not keep: how many reports come is known afterwards.
     """
+    by_name = {key.key: key for key in keys}
     known = {key.key: reports.get(key.key, key.expected_reports) for key in keys}
-    # A key with fewer is refused, so nothing is claimed that a minimum batch would not keep.
-    fewest = min(keys, key=lambda key: known[key.key])
+    sure = {key.key: reports.get(key.key, job.minimum_batch) for key in keys}
+    worst = by_name[most_revealing(job, {key.key: (key.mechanism, sure[key.key]) for key in keys})]
     terms = Terms(
         job=job,
-        mechanism=fewest.mechanism,
-        values=max(2, len(fewest.values or ()) + job.asked_once),
-        reports=max(known[fewest.key], job.minimum_batch),
+        mechanism=worst.mechanism,
+        values=worst.answers or job.values,
+        reports=sure[worst.key],
+        expected=max(known[worst.key], job.minimum_batch),
         protected=PROTECTED,
         is_a_person=True,
         polls_paid=len(reports),
-        largest_lifetime_spent=spent,
     )
     statement = shared_facts(terms, config)
     statement["thresholds"] |= asdict(job.release)
@@ -114,8 +114,7 @@ def _ledger(statement: dict[str, Any], job: CountJob) -> str:
         "it is a file that all runs and use cases over these devices debit, so spending adds up in it, and a device "
         f"whose cap is reached sends nothing. The first day is day {job.first_day}."
     )
-    most = statement["ledger"]["largest_lifetime_spent"]
-    return told if most is None else f"{told} The most that any one device has spent in it is {rounded_up(most)}."
+    return told
 
 
 def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> dict[str, list[str]]:
@@ -172,8 +171,9 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             *rows,
         ],
         "Randomness and known side channels": [
-            f"- Randomness: simulation: {statement['trust']['randomness']}. Whoever knows a seed can remove noise that "
-            "was drawn from it. Real devices must draw from the operating system (DeviceStream.from_system).",
+            f"- Randomness: simulation: {EXACT_LAW if job.exact else statement['trust']['randomness']}. Whoever knows "
+            "a seed can remove noise that was drawn from it. Real devices must draw from the operating system "
+            "(DeviceStream.from_system).",
             "- Participation: that a device sends, how many reports up to its cap, and of which key, is visible to the "
             "transport. It depends on how much happened on the device and on its locale, and is not protected.",
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,9 +31,10 @@ from privacy.units import Unit
 class Terms:
     """What a statement is about: one device's reports, and what they hide in.
 
-    `mechanism`: what the devices run in the poll with the fewest reports, which is about `values` values and has
-    `reports`; `protected`: the unit of privacy in words, `is_a_person` if it is no less. `polls_paid`,
-    `devices_charged`, `largest_lifetime_spent`: what the ledger has of the polls that are over.
+    `mechanism`: what the devices run in the poll that reveals most, which is about `values` values and has `reports` or
+    more; `expected`: how many, for what is no claim (None: as many); `protected`: the unit of privacy in words,
+    `is_a_person` if it is no less. `polls_paid`, `devices_charged`, `largest_lifetime_spent`: what the ledger has of
+    the polls that are over.
     """
 
     job: Job
@@ -41,14 +43,33 @@ class Terms:
     reports: int
     protected: str
     is_a_person: bool
+    expected: int | None = None
     polls_paid: int = 0
     devices_charged: int | None = None
     largest_lifetime_spent: float | None = None
 
     @property
+    def likely(self) -> int:
+        """Reports for what is no claim about privacy: the accuracy."""
+        return self.reports if self.expected is None else self.expected
+
+    @property
     def claim(self) -> Claim:
         """What the trust model claims of all reports of a device."""
         return self.job.trust.claim(self.mechanism, self.reports, self.job.reports)
+
+
+def most_revealing(job: Job, polls: Mapping[str, tuple[Mechanism, int]]) -> str:
+    """The poll, by name, about which the trust model's claim is the weakest; of equal ones that with fewest reports.
+
+    Fewer reports hide less, and so does another mechanism: neither alone says which poll it is.
+    """
+
+    def hides(name: str) -> tuple[float, int]:
+        mechanism, reports = polls[name]
+        return -job.trust.claim(mechanism, reports, job.reports).epsilon, reports
+
+    return min(polls, key=hides)
 
 
 def write_statement(folder: RunFolder, statement: dict[str, Any]) -> None:
@@ -105,10 +126,14 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "devices_charged": terms.devices_charged,
             "largest_lifetime_spent": terms.largest_lifetime_spent,
         },
-        "central": None if trust.name == LocalTrust.name else _central(trust, claim),
+        "central": None if trust.delta == 0 else _central(trust, claim),
         "trust_models": _trust_models(terms),
-        "thresholds": {"minimum_batch": job.minimum_batch, "colluding_devices": trust.colluding},
-        "accuracy": {"reports": terms.reports, "standard_error": trust.standard_error(terms.mechanism, terms.reports)},
+        "thresholds": {
+            "minimum_batch": job.minimum_batch,
+            "reports_claimed": terms.reports,
+            "colluding_devices": trust.colluding,
+        },
+        "accuracy": {"reports": terms.likely, "standard_error": trust.standard_error(terms.mechanism, terms.likely)},
         "arms": [],
         "audit": None,
     }
@@ -174,7 +199,9 @@ def _trust_models(terms: Terms) -> list[dict[str, object]]:
         SecureAggregation(epsilon=budget, delta=job.delta),
         CentralBaseline(epsilon=budget, delta=job.delta),
     ]
-    return [_row(terms, chosen if trust.name == chosen.name else trust) for trust in models]
+    others = [trust for trust in models if trust.name != chosen.name]
+    in_order = sorted([chosen, *others], key=lambda trust: [each.name for each in [*models, chosen]].index(trust.name))
+    return [_row(terms, trust) for trust in in_order]
 
 
 def _row(terms: Terms, trust: Trust) -> dict[str, object]:
@@ -184,6 +211,7 @@ def _row(terms: Terms, trust: Trust) -> dict[str, object]:
         # Another trust model's devices run another mechanism; in force is the one that the poll has.
         made = trust.mechanism(job.local, terms.values, job.minimum_batch, job.reports)
         mechanism = terms.mechanism if in_force else made
+        job.check_trust(trust, mechanism)
         least = max(2, job.minimum_batch)
         claim, floor = (trust.claim(mechanism, reports, job.reports) for reports in (terms.reports, least))
     except ValueError as error:
@@ -194,7 +222,7 @@ def _row(terms: Terms, trust: Trust) -> dict[str, object]:
         "epsilon": claim.epsilon,
         "delta": claim.delta,
         "epsilon_at_minimum_batch": floor.epsilon,
-        "standard_error": trust.standard_error(mechanism, terms.reports),
+        "standard_error": trust.standard_error(mechanism, terms.likely),
     }
 
 
@@ -226,7 +254,9 @@ def card_facts(statement: dict[str, Any]) -> dict[str, str]:
 def summary(statement: dict[str, Any], local: str, where: str) -> str:
     """The guarantee as a paragraph; `local` is what is said of a report that is private alone, `where` of what the
     central claim is."""
-    spent, central, trust, unit = (statement[key] for key in ("spent", "central", "trust", "unit"))
+    spent, central, trust, unit, thresholds = (
+        statement[key] for key in ("spent", "central", "trust", "unit", "thresholds")
+    )
     told = []
     if trust["baseline"]:
         told.append(
@@ -238,8 +268,8 @@ def summary(statement: dict[str, Any], local: str, where: str) -> str:
         what = "What the server sees" if spent["report"] is not None else "What is released"
         told.append(
             f"{what} of a run is differentially private with epsilon = {rounded_up(central['epsilon'])} and delta = "
-            f"{central['delta']:g} (trust model {central['trust_model']}, at least "
-            f"{statement['accuracy']['reports']} reports {where}). This assumes: {'; '.join(trust['assumes'])}."
+            f"{central['delta']:g} (trust model {central['trust_model']}, at least {thresholds['reports_claimed']} "
+            f"reports {where}). This assumes: {'; '.join(trust['assumes'])}."
         )
     told.append(f"Protected unit: {unit['protected']}.")
     if not unit["is_a_person"]:
