@@ -38,8 +38,10 @@ def _check_words(arguments: Sequence[str]) -> None:
             f"devices={given['devices']} would choose a source of devices, such as mail or town; the number of devices "
             f"of a use case is population={given['devices']}"
         )
-    if renamed := [key for key in given if key.split(".")[0] == "frequency_oracle"]:
-        raise UsageError(f"{renamed[0]} is called {renamed[0].replace('frequency_oracle', 'mechanism', 1)} now")
+    for key, value in given.items():
+        if key.split(".")[0] == "frequency_oracle":
+            now = key.replace("frequency_oracle", "mechanism", 1)
+            raise UsageError(f"{key} is called {now} now; give {now}={value}")
 
 
 def generate(arguments: list[str]) -> None:

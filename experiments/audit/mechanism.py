@@ -19,7 +19,7 @@ from privacy.units import check_whole
 
 @dataclass(frozen=True, kw_only=True)
 class MechanismAudit:
-    """`trials` reports of each of two values. Raises ValueError for values out of range."""
+    """`trials` reports of each of two values. Raises ValueError for values out of range, and for a sketch."""
 
     mechanism: Callable[..., Mechanism]
     domain_size: int
@@ -30,7 +30,13 @@ class MechanismAudit:
     def __post_init__(self) -> None:
         check_whole("trials", self.trials, 4, "reports of each of the two values; thousands for a useful bound")
         check_whole("seed", self.seed, 0, "what the noise is drawn from")
-        self.mechanism(domain_size=self.domain_size)
+        try:
+            self.mechanism(domain_size=self.domain_size)
+        except TypeError:
+            raise ValueError(
+                "mechanism takes no list of values, as its audit by single reports needs; audit a run of it: synthpoll "
+                "audit RUN"
+            ) from None
 
     def run(self) -> AuditResult:
         """Attack it: by what one report, alone, says for the first value and against the second."""
