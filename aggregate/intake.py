@@ -11,9 +11,8 @@ many reports there are.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -51,8 +50,6 @@ class PermutedSum:
         self._waiting: list[Reports] = []
         self._total: Tally | None = None
         self.reports = 0
-        # Sketches, whose tallies are large, add in place.
-        self._in_place = "onto" in inspect.signature(ask.mechanism.tally).parameters
 
     def add(self, reports: Reports | Share) -> None:
         """Keep the reports, and add those kept once they are many. Raises BatchError for a share."""
@@ -70,16 +67,10 @@ class PermutedSum:
         return cast(Tally, self._total)
 
     def _pass(self) -> None:
-        mechanism: Any = self._mechanism
         reports = np.concatenate(self._waiting)
         self._waiting = []
         reports = reports[self._rng.permutation(len(reports))]
-        if self._total is None:
-            self._total = mechanism.tally(reports)
-        elif self._in_place:
-            self._total = mechanism.tally(reports, onto=self._total)
-        else:
-            self._total = self._total + mechanism.tally(reports)
+        self._total = self._mechanism.add_to(self._total, reports)
 
 
 def intake(batches: Iterable[ReportBatch], sums: Mapping[str, Sum], minimum_batch: int) -> dict[str, Tally]:

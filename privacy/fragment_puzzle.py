@@ -132,6 +132,10 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
             raise ValueError(f"reports name position {int(positions.max())}; expected 0 .. {self.positions - 1}")
         return positions, reports[:, 1 : 1 + width], reports[:, 1 + width :]
 
+    def add_to(self, tally: Tally | None, reports: Reports) -> Tally:
+        """In place."""
+        return self.tally(reports, onto=tally)
+
     def tally(self, reports: Reports, *, onto: Tally | None = None) -> Tally:
         """Sums of all sketches, int64[P + (P + 1) rows columns].
 

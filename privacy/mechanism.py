@@ -160,6 +160,12 @@ class Mechanism(ABC):
     def tally(self, reports: Reports) -> Tally:
         """Server half: additive, tally(a joined with b) == tally(a) + tally(b)."""
 
+    def add_to(self, tally: Tally | None, reports: Reports) -> Tally:
+        """The tally of these reports and of those in `tally` (None: of none), which must not be used afterwards: a
+        mechanism whose tallies are large adds in place."""
+        added = self.tally(reports)
+        return added if tally is None else tally + added
+
     @abstractmethod
     def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
         """Unbiased counts, of all values or of the `values` asked for."""

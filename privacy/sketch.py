@@ -171,6 +171,10 @@ class CountSketch(Mechanism):
     def collisions(self) -> CollisionModel:
         """The moments of a report's contribution to a cell of its row, which is 1 on average in its own cell."""
 
+    def add_to(self, tally: Tally | None, reports: Reports) -> Tally:
+        """In place."""
+        return self.tally(reports, onto=tally)
+
     def tally(self, reports: Reports, *, onto: Tally | None = None) -> Tally:
         """The sum of the reports, int64[rows, columns]: of their bits (CMS) or their signs (HCMS).
 

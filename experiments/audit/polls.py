@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,13 +153,7 @@ def _play(poll: CanaryPoll, trust: Trust, minimum_batch: int, world: int, rng: n
 
 def _with_reports(poll: CanaryPoll, own: NDArray[Any], tally: Tally, rng: np.random.Generator) -> Tally:
     """The tally with the canary's reports added."""
-    mechanism: Any = poll.mechanism
-    reports = mechanism.privatize(own, rng)
-    # Sketches, whose tallies are large, add in place.
-    if "onto" in inspect.signature(mechanism.tally).parameters:
-        added: Tally = mechanism.tally(reports, onto=tally)
-        return added
-    return tally + poll.mechanism.tally(reports)
+    return poll.mechanism.add_to(tally, poll.mechanism.privatize(own, rng))
 
 
 def _privatized(poll: CanaryPoll, own: NDArray[Any], rng: np.random.Generator) -> Iterator[ReportBatch]:

@@ -36,9 +36,10 @@ class Watched:
         """All of it, in order."""
         return np.concatenate(self.passes)
 
-    def tally(self, reports: np.ndarray) -> Tally:
+    def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
         self.passes.append(reports)
-        return Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
+        added = Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
+        return added if tally is None else tally + added
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -187,10 +188,10 @@ def test_a_sketch_is_added_to_in_place() -> None:
     seen = []
 
     class Remembering:
-        def tally(self, reports: np.ndarray, *, onto: Tally | None = None) -> Tally:
-            tally = sketch.tally(reports, onto=onto)
-            seen.append(tally.sums)
-            return tally
+        def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
+            total = sketch.add_to(tally, reports)
+            seen.append(total.sums)
+            return total
 
     parts = [ReportBatch("mail", np.arange(10), sketch.privatize(hash_strings(["x"] * 10), rng(i))) for i in range(4)]
     tally = intake(parts, {"mail": PermutedSum(ask_of(Remembering()), rng(), 1)}, 1)["mail"]
@@ -222,8 +223,9 @@ def test_reports_are_gathered_up_to_a_bound_and_then_forgotten() -> None:
 class Forgetful:
     """A mechanism that keeps nothing of what its server half is shown."""
 
-    def tally(self, reports: np.ndarray) -> Tally:
-        return Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
+    def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
+        added = Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
+        return added if tally is None else tally + added
 
 
 # Devices and server that disagree on who may see a report
