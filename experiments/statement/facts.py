@@ -229,10 +229,14 @@ def _row(terms: Terms, trust: Trust) -> dict[str, object]:
 def headline(statement: dict[str, Any], spent: str) -> str:
     """What the terminal shows before the first poll; `spent` says what a report costs, where one is private alone."""
     central, trust = statement["central"], statement["trust"]
+    claimed = statement["thresholds"]["reports_claimed"]
+    # Before a poll nobody knows how many will come; the claim is then for the fewest that are accepted.
+    least = f", for {claimed} reports or more" if claimed < statement["accuracy"]["reports"] else ""
     told = [] if statement["spent"]["report"] is None else [spent]
     if central is not None:
         told.append(
-            f"central epsilon {rounded_up(central['epsilon'])} at delta {central['delta']:g}, trust {trust['model']}"
+            f"central epsilon {rounded_up(central['epsilon'])} at delta {central['delta']:g}{least}, trust "
+            f"{trust['model']}"
         )
     return (
         ("BASELINE, not for release: " if trust["baseline"] else "")

@@ -51,6 +51,8 @@ def test_nothing_is_claimed_of_a_key_to_come_that_a_minimum_batch_would_not_keep
     before, after = (build_statement(job, group.keys, came, "config") for came in ({}, {"health_types": 30_000}))
     floor = job.trust.claim(group.keys[0].mechanism, job.minimum_batch).epsilon
     assert before["central"]["epsilon"] == floor > 2 * after["central"]["epsilon"]
+    assert "at delta 1e-06, for 100 reports or more, trust shuffled" in before["headline"]
+    assert "or more" not in after["headline"]
     assert "at least 100 reports of a key" in before["summary"] and "at least 30000 reports" in after["summary"]
     assert before["accuracy"]["reports"] == group.keys[0].expected_reports  # which is no claim
 
