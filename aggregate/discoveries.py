@@ -18,13 +18,9 @@ import numpy as np
 from aggregate.histogram import Decided, Histogram, ReleaseRule, intervals
 from aggregate.post_processing import PostProcessing, post_process
 from aggregate.trust import Collected, Trust
-from privacy.fragment_search import Discovery, accept_discoveries
+from privacy.fragment_search import Discovery, FragmentSearch, SearchError, accept_discoveries
 from privacy.mechanism import Estimate, Mechanism
 from privacy.poll import Ask
-
-
-class SearchError(ValueError):
-    """Words cannot be searched for in what came; the message says which settings decide on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,26 +77,21 @@ class WordRule:
         return self.release.post_processing
 
     def check(self, trust: Trust, mechanism: Mechanism) -> None:
-        """Raise ValueError unless words can be searched for in the tally."""
+        """Raise ValueError unless words can be searched for in the tally, in the way that is configured."""
         if not mechanism.searchable:
             raise ValueError(
                 f"under trust={trust.name} devices run {mechanism.name}, in whose tally no word can be searched for; "
                 "words on nobody's list need trust=local or trust=shuffled, and mechanism=sequence_fragment_puzzle"
             )
+        pieces: Any = mechanism
+        FragmentSearch(pieces=pieces, **self._parameters)
 
     def decide(self, ask: Ask, collected: Collected, values: Sequence[str]) -> Decided:
         """What the search finds, and what of it may leave. Raises SearchError if more pieces join than are allowed."""
         puzzle: Any = ask.mechanism  # `check` has seen that it can be searched
         try:
-            found: Discovery = puzzle.discover(
-                collected.tally,
-                fragment_z=self.search.fragment_z,
-                top_fragments=self.search.top_fragments,
-                false_discovery_rate=self.release.false_discovery_rate,
-                minimum_count=self.release.minimum_count,
-                largest_join=self.search.largest_join,
-            )
-        except ValueError as error:
+            found: Discovery = puzzle.discover(collected.tally, **self._parameters)
+        except SearchError as error:
             raise SearchError(f"{error} (search.fragment_z, search.top_fragments, search.largest_join)") from None
         more = {
             "pieces_estimated": found.pieces_estimated,
@@ -110,6 +101,17 @@ class WordRule:
             "candidates": found.candidates,
         }
         return Decided(histogram=release_discoveries(found, self.release), more=more)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        """Of `SequenceFragmentPuzzle.discover`."""
+        return {
+            "fragment_z": self.search.fragment_z,
+            "top_fragments": self.search.top_fragments,
+            "false_discovery_rate": self.release.false_discovery_rate,
+            "minimum_count": self.release.minimum_count,
+            "largest_join": self.search.largest_join,
+        }
 
     def needed(self, trust: Trust, mechanism: Mechanism, reports: int, looked_at: int) -> float:
         """By the word sketch alone: what the pieces need is not in it, so it is a lower bound."""

@@ -189,8 +189,8 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
         Benjamini and Hochberg 1995 at this level, so that on average at most this share of the reported words was
         typed by nobody, as far as the counts are normal and independent. Collisions with frequent words are neither,
         so those of the words found with each other are taken out (`CountMeanSketch.estimate_jointly`); the counts
-        reported are these. `minimum_count` further withholds rarer words. Raises ValueError if pieces join to more than
-        `largest_join` words.
+        reported are these. `minimum_count` further withholds rarer words. Raises SearchError if pieces join to more
+        than `largest_join` words, and ValueError for senseless parameters.
         """
         check_tally(tally, self.parameters, self._shape)
         search = FragmentSearch(

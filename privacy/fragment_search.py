@@ -52,6 +52,10 @@ def accept_discoveries(p_values: NDArray[np.float64], rate: float) -> NDArray[np
     return accepted
 
 
+class SearchError(ValueError):
+    """Pieces join to more words than are allowed; the message says what to do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FragmentSearch:
     """The parameters of `SequenceFragmentPuzzle.discover`, described there. Raises ValueError for senseless ones."""
@@ -182,7 +186,7 @@ class FragmentSearch:
         first = np.searchsorted(fragment_hashes, hashes, side="left")
         number = np.searchsorted(fragment_hashes, hashes, side="right") - first
         if int(number.sum()) > self.largest_join:
-            raise ValueError(
+            raise SearchError(
                 f"the pieces found join to {int(number.sum())} words; expected at most largest_join = "
                 f"{self.largest_join}: raise fragment_z, set top_fragments, or use more puzzle_bits"
             )

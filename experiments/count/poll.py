@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.discoveries import SearchError
 from aggregate.intake import check_minimum_batch
 from aggregate.trust import Collected
 from device_poll.accounts import Accounts
@@ -26,6 +25,7 @@ from experiments.count.job import CountJob
 from experiments.count.results import Result
 from experiments.count.scores import score, true_counts, words_by_frequency
 from privacy.budget import MICRO
+from privacy.fragment_search import SearchError
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import Advance, Ask, Fleet, Needs
 from privacy.randomness import Stage, seed_sequence

@@ -114,6 +114,14 @@ def test_an_error_of_a_rule_is_no_lack_of_devices(tmp_path, files, monkeypatch):
     assert type(error.value) is ValueError
 
 
+@pytest.mark.parametrize("setting", ["search.fragment_z=-1", "search.largest_join=0", "search.top_fragments=0"])
+def test_a_senseless_search_is_refused_before_a_device_pays(tmp_path, files, setting):
+    ledger = tmp_path / "ledger.db"
+    with pytest.raises(Exception, match=rf"{setting.split('=')[0].split('.')[1]} is "):
+        play(tmp_path / "run", files, "new_words", setting, f"ledger={ledger}", "caps.lifetime=100")
+    assert not (tmp_path / "run").exists() and not ledger.exists()
+
+
 def test_one_delta(files):
     with pytest.raises(Exception, match=r"trust\.delta is 0\.01, but delta=1e-06; expected the same: set delta only"):
         job_of(files, "emoji", "trust=shuffled", "trust.delta=0.01")
