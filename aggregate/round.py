@@ -18,7 +18,7 @@ from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import Ask, Choice, Fleet
-from privacy.randomness import Stage, generator, seed_sequence
+from privacy.randomness import NoiseSource, Stage, generator, seed_sequence
 from synth.corpus import Corpus
 from synth.generator import Generator, Progress
 
@@ -108,15 +108,17 @@ def slate_of(encoder: Encoder, corpus: Corpus) -> tuple[NDArray[np.float32], Com
 
 
 def play_round(
-    state: RoundState, rules: Rules, fleet: Fleet, seed: int, progress: Progress
+    state: RoundState, rules: Rules, fleet: Fleet, seed: int, noise: NoiseSource, progress: Progress
 ) -> tuple[RoundState, RoundRecord]:
     """Poll the state's corpus; return the state of the next round and the record of this one.
 
-    Raises BatchError if too few reports arrive and GenerationError if the variations cannot be written.
+    What anybody may repeat, given the tally, is drawn from `seed`: selection and variation. The order in which reports
+    are shuffled, the name of a batch of shares and a trusted server's noise are secrets, and come from `noise`. Raises
+    BatchError if too few reports arrive and GenerationError if the variations cannot be written.
     """
     number, choice = state.number, Choice(len(state.corpus))
     vectors, slate = slate_of(rules.encoder, state.corpus)
-    rng = generator(seed, number, Stage.SHUFFLE)
+    rng = noise.of(rules.use_case, slate.digest).generator(Stage.SHUFFLE, round=number)
     ask = rules.ask(slate, number, rng)
     batches, key = fleet.answer([ask]), ask.use_case
     collected = rules.trust.collect(batches, [ask], rules.minimum_batch, {key: rng})[key]

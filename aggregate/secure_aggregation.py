@@ -128,7 +128,7 @@ class SecureAggregation(TrustModel):
             noise_from="each of two aggregators" if aggregators else "each device (too little on its own)",
             server_sees="only the sum over all reports of a poll; each aggregator also uniformly random shares",
             randomness=(
-                "the operating system's, through opendp, so that a round that was killed and is played again releases "
+                "the operating system's, through opendp, so a round that was killed could be played again only with "
                 "another sum"
                 if aggregators
                 else AES
@@ -141,7 +141,7 @@ class SecureAggregation(TrustModel):
                 "devices share what the mechanism made: no proof is sent, so one device can shift the sums at will",
                 COLLUDING.format(self.colluding),
             ),
-            seeded=not aggregators,
+            repeats=not aggregators,
         )
 
     @property
@@ -255,6 +255,6 @@ class SecureAggregation(TrustModel):
             )
         return Claim(epsilon=found, delta=self.delta)
 
-    def cost(self, mechanism: Mechanism) -> float:
-        """The epsilon of the sum."""
+    def cost(self, mechanism: Mechanism, per_device: int = 1) -> float:
+        """The epsilon of the sum, which a minimum batch's noise was made for, however many reports a device sends."""
         return self.epsilon

@@ -14,6 +14,7 @@ replaced; who reports stays the same. `SecureAggregation` has a file of its own.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,9 +56,9 @@ Counts = dict[str, Collected]
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """A trust model in the statement's words: who adds the noise, what the server sees, where the noise comes from in a
-    simulation, what floating point can give away, and what has to hold beyond devices that run the mechanism.
-    `seeded`: the seed repeats the noise.
+    """A trust model in the statement's words: who adds the noise, what the server sees, what the noise is drawn with,
+    what floating point can give away, and what has to hold beyond devices that run the mechanism. `repeats`: the key of
+    the run's noise repeats it, so a poll that was killed can be played again.
     """
 
     noise_from: str
@@ -65,10 +66,10 @@ class Words:
     randomness: str
     floating_point: str
     assumes: tuple[str, ...] = ()
-    seeded: bool = True
+    repeats: bool = True
 
 
-AES = "AES-256-CTR keyed from the seed, repeatable"
+AES = "AES-256-CTR"
 NO_FLOATS = "none: the noise is made of 64-bit words that are compared with whole numbers"
 COLLUDING = "at most {} devices of a cohort are controlled by an attacker"
 
@@ -146,8 +147,10 @@ class Trust(Protocol):
         Raises ValueError for too few reports to hide in.
         """
 
-    def cost(self, mechanism: Mechanism) -> float:
-        """The epsilon that a ledger debits a device for one report."""
+    def cost(self, mechanism: Mechanism, per_device: int = 1) -> float:
+        """The epsilon that a ledger debits a device for one report of at most `per_device`: so much that what all of
+        them are debited is no less than what is claimed of all of them.
+        """
 
 
 class TrustModel:
@@ -208,7 +211,7 @@ class TrustModel:
             )
         return law
 
-    def cost(self, mechanism: Mechanism) -> float:
+    def cost(self, mechanism: Mechanism, per_device: int = 1) -> float:
         """The local epsilon of a report."""
         return mechanism.epsilon
 
@@ -302,7 +305,7 @@ class CentralBaseline(TrustModel):
     words: ClassVar[Words] = Words(
         noise_from="the server, trusted with raw votes (baseline),",
         server_sees="each device's true answer (baseline)",
-        randomness="numpy's PCG64 from the seed, no cryptographic source",
+        randomness="numpy's PCG64, no cryptographic source",
         floating_point="continuous noise in floats, whose last bits can give a vote away (Mironov 2012)",
         assumes=(
             "the server forgets the raw votes and releases nothing but noisy counts",
@@ -325,8 +328,13 @@ class CentralBaseline(TrustModel):
         return NoPrivacy(domain_size=values)
 
     def conclude(self, ask: Ask, tally: Tally, rng: np.random.Generator) -> Collected:
-        """Add noise to the raw votes, and keep only what has noise on it."""
-        estimate = self.noise.estimate(tally, rng)
+        """Add noise to the raw votes, and keep only what has noise on it.
+
+        The noise is bound to the votes: two sums that share noise would tell exactly in what they differ.
+        """
+        votes = hashlib.sha256(np.ascontiguousarray(tally.sums).data).digest()
+        own = np.random.default_rng(np.frombuffer(rng.bytes(32) + votes, dtype="<u4"))
+        estimate = self.noise.estimate(tally, own)
         kept = Tally(np.rint(estimate.counts).astype(np.int64), tally.reports, self.parameters(ask.mechanism))
         return Collected(tally=kept, estimate=asked_of(estimate, ask))
 
@@ -352,9 +360,11 @@ class CentralBaseline(TrustModel):
         found = gaussian_epsilon(self.noise.sigma, delta=self.delta, sensitivity=moved)
         return Claim(epsilon=min(self.epsilon, found) if per_device == 1 else found, delta=self.delta)
 
-    def cost(self, mechanism: Mechanism) -> float:
-        """The epsilon of the noisy histogram."""
-        return self.epsilon
+    def cost(self, mechanism: Mechanism, per_device: int = 1) -> float:
+        """The epsilon of the noisy histogram, and more where several reports move it together."""
+        if per_device == 1:
+            return self.epsilon
+        return max(self.epsilon, self.claim(mechanism, 2, per_device).epsilon / per_device)
 
 
 def asked_of(estimate: Estimate, ask: Ask) -> Estimate:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from device_poll.population import DeviceUnit, device_unit
 from device_poll.sources.fetch import spamassassin_path
@@ -37,6 +37,8 @@ class Devices(Protocol):
 
     unit: str
     items_per_device: int
+    brought: ClassVar[bool]
+    """Whether the texts are real ones that somebody brought, and not made up."""
 
     def check(self) -> None:
         """Raise SourceError now if the source cannot be there."""
@@ -57,6 +59,8 @@ class MailDevices:
     max_words: int | None = None
     unit: str = DeviceUnit.USER
     items_per_device: int = 5
+
+    brought: ClassVar[bool] = True
 
     def check(self) -> None:
         """Raise SourceError if no path is given or nothing is there."""
@@ -91,6 +95,8 @@ class SpamAssassinDevices:
     unit: str = DeviceUnit.ITEM
     items_per_device: int = 5
 
+    brought: ClassVar[bool] = True
+
     def check(self) -> None:
         """Raise SourceError if the corpus has not been fetched."""
         device_unit(self.unit)
@@ -117,6 +123,8 @@ class TownDevices:
     seed: int = 0
     unit: str = DeviceUnit.USER
     items_per_device: int = 5
+
+    brought: ClassVar[bool] = False
 
     def check(self) -> None:
         """Nothing can be missing: the town travels with the package."""

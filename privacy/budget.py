@@ -71,6 +71,14 @@ class Budget:
         """The same from epsilons, rounded down."""
         return cls(lifetime=micro_budget(lifetime, "lifetime"), daily=micro_budget(daily, "daily"))
 
+    @property
+    def in_words(self) -> str:
+        """In epsilons: 'caps.lifetime=64 caps.daily=8', as a configuration has them; null for no cap."""
+        lifetime, daily = (
+            f"{cap / MICRO:g}" if cap < LARGEST_BUDGET else "null" for cap in (self.lifetime, self.daily)
+        )
+        return f"caps.lifetime={lifetime} caps.daily={daily}"
+
     def check_plan(self, cost: int, *, reports_per_day: int, reports: int) -> None:
         """Raise ValueError, before any work, if one device could not send what the plan asks of it.
 

@@ -4,7 +4,7 @@ Pure epsilons add up (basic composition: Dwork, Roth 2014, theorem 3.16), in who
 before `debit` returns, so before the report exists; an account only ever errs by counting too much.
 
     ledger = SQLiteLedger("ledger.db", devices=1_000_000, budget=Budget.of(lifetime=64.0, daily=8.0))
-    ledger.opt_in(np.arange(1_000_000))
+    ledger.enroll(np.arange(1_000_000), agreed)     # those that the ledger has never seen; who decided keeps it
     token = Token(use_case="email", round=3, day=20_400)
     cohort = cohort[ledger.debit(token, cohort, micro_epsilon(4.0))]   # reserved; the others stay silent
     cohort = cohort[ledger.send(token, cohort)]                        # sent; only now may reports leave
@@ -37,22 +37,26 @@ from privacy.budget import (
     check_devices,
     check_whole,
 )
-from privacy.ledger_pages import Kind, LedgerPages, Poll
+from privacy.ledger_pages import Consent, Kind, LedgerPages, Poll
 
 Devices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_DECISION = np.uint8(Consent.YES | Consent.NO)
 _RESERVED, _SENT, _REFUNDED = (np.uint8(s) for s in (DebitState.RESERVED, DebitState.SENT, DebitState.REFUNDED))
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerSummary:
-    """For the privacy statement: devices opted in and ever charged, and the most micro-epsilons of any one device.
+    """For the privacy statement: devices opted in, opted out, forgotten on request and ever charged, and the most
+    micro-epsilons of any one device.
 
     `largest_day` looks at the days that are not forgotten.
     """
 
     opted_in: int
+    opted_out: int
+    forgotten: int
     charged: int
     largest_lifetime: int
     largest_day: int
@@ -70,13 +74,56 @@ class Ledger(LedgerPages):
         check_whole("devices", devices, 1, LARGEST_NUMBER)
         self.devices, self.budget, self._width = devices, budget, width
 
+    def enroll(self, devices: Devices, agreed: Mask) -> None:
+        """What the owners of devices that this ledger has never seen decided, bool[n]; all others keep their decision.
+
+        A device that never opted in stays silent.
+        """
+        pages, _ = self._pages(devices)
+        decided = np.where(np.asarray(agreed, dtype=np.bool_), np.uint8(Consent.YES), np.uint8(Consent.NO))
+        if decided.shape != (len(devices),):
+            raise ValueError(f"agreed has shape {decided.shape}; expected ({len(devices)},): one decision a device")
+        with self._transaction(write=True):
+            for page, places, local in pages:
+                consent = self._read(Kind.CONSENT, 0, page)
+                before = consent[local]
+                if (new := before == Consent.UNKNOWN).any():
+                    consent[local] = np.where(new, decided[places], before)
+                    self._write(Kind.CONSENT, 0, page, consent)
+
     def opt_in(self, devices: Devices) -> None:
-        """These devices may be debited from now on. A device that never opted in stays silent."""
-        self._set_opt_in(devices, 1)
+        """These devices may be debited from now on, whatever they decided before: on their owners' request."""
+        self._decide(devices, Consent.YES)
 
     def opt_out(self, devices: Devices) -> None:
-        """These devices stay silent from now on, even where a debit is reserved."""
-        self._set_opt_in(devices, 0)
+        """These devices stay silent from now on, even where a debit is reserved, and in all later runs."""
+        self._decide(devices, Consent.NO)
+
+    def forget_devices(self, devices: Devices) -> None:
+        """Drop which polls these devices answered, on their owners' request, and opt them out.
+
+        What they have spent stays spent, and so does what is still reserved: forgetting refunds nothing.
+        """
+        pages, _ = self._pages(devices)
+        with self._transaction(write=True):
+            for page, _, local in pages:
+                consent = self._read(Kind.CONSENT, 0, page)
+                consent[local] = Consent.NO | Consent.FORGOTTEN
+                self._write(Kind.CONSENT, 0, page, consent)
+                for number in (key for key, at in self._stored(Kind.DEBITS) if at == page):
+                    states = self._read(Kind.DEBITS, number, page)
+                    states[local] = DebitState.NONE
+                    self._write(Kind.DEBITS, number, page, states)
+
+    def consents(self, devices: Devices) -> NDArray[np.int64]:
+        """The decision of each device, Consent.UNKNOWN, YES or NO, int64[n]."""
+        with self._transaction(write=False):
+            return self._gather(devices, Kind.CONSENT, 0) & _DECISION
+
+    def day_of(self, use_case: str, round: int) -> int | None:
+        """The day on which the first poll of this use case and round was debited; None: none was."""
+        with self._transaction(write=False):
+            return self._find_day(use_case, round)
 
     def debit(self, token: Token, devices: Devices, cost: int) -> Mask:
         """Reserve `cost` micro-epsilons of each device; True for those that may answer.
@@ -91,7 +138,7 @@ class Ledger(LedgerPages):
         with self._transaction(write=True):
             poll = self._poll(token, cost)
             for page, places, local in pages if not poll.cancelled else ():
-                agreed = self._read(Kind.OPTED_IN, 0, page)[local] == 1
+                agreed = self._agreed(page, local)
                 states = self._read(Kind.DEBITS, poll.number, page)
                 life = self._read(Kind.LIFETIME, 0, page)
                 today = self._read(Kind.DAILY, poll.day, page)
@@ -119,7 +166,7 @@ class Ledger(LedgerPages):
         with self._transaction(write=True):
             poll = self._known_poll(token)
             for page, places, local in pages if not poll.cancelled else ():
-                agreed = self._read(Kind.OPTED_IN, 0, page)[local] == 1
+                agreed = self._agreed(page, local)
                 states = self._read(Kind.DEBITS, poll.number, page)
                 state = states[local]
                 leaving = agreed & (state == _RESERVED)
@@ -171,10 +218,12 @@ class Ledger(LedgerPages):
     def summary(self) -> LedgerSummary:
         """Totals over all devices."""
         with self._transaction(write=False):
-            opted_in = sum(int(self._read(Kind.OPTED_IN, *at).sum(dtype=int)) for at in self._stored(Kind.OPTED_IN))
+            consents = [self._read(Kind.CONSENT, *at) for at in self._stored(Kind.CONSENT)]
             life = [self._read(Kind.LIFETIME, *at) for at in self._stored(Kind.LIFETIME)]
             return LedgerSummary(
-                opted_in=opted_in,
+                opted_in=sum(int(np.count_nonzero((page & _DECISION) == Consent.YES)) for page in consents),
+                opted_out=sum(int(np.count_nonzero((page & _DECISION) == Consent.NO)) for page in consents),
+                forgotten=sum(int(np.count_nonzero(page & np.uint8(Consent.FORGOTTEN))) for page in consents),
                 charged=sum(int(np.count_nonzero(page)) for page in life),
                 largest_lifetime=max((int(page.max()) for page in life), default=0),
                 largest_day=max((int(self._read(Kind.DAILY, *at).max()) for at in self._stored(Kind.DAILY)), default=0),
@@ -194,11 +243,13 @@ class Ledger(LedgerPages):
                     charged = poll.cost * ((states == _RESERVED) | (states == _SENT))
                     total += charged
                     days[poll.day] += charged
-                # Once days are forgotten, a lifetime holds debits that are no longer listed.
-                wrong = ((life < total) if horizon else (life != total)) | (life > self.budget.lifetime)
+                # Once days or devices are forgotten, an account holds debits that are no longer listed.
+                kept = (self._read(Kind.CONSENT, 0, page) & np.uint8(Consent.FORGOTTEN)) == 0
+                wrong = (life < total) | (life > self.budget.lifetime)
+                wrong |= False if horizon else (kept & (life != total))
                 for day, expected in days.items():
                     today = self._read(Kind.DAILY, day, page)
-                    wrong |= (today != expected) | (today > self.budget.daily)
+                    wrong |= (today < expected) | (kept & (today != expected)) | (today > self.budget.daily)
                 if wrong.any():
                     raise LedgerError(
                         f"{int(wrong.sum())} accounts in page {page} do not agree with their debits or caps; something "
@@ -215,13 +266,17 @@ class Ledger(LedgerPages):
             if before_day > self._horizon():
                 self._drop_before(before_day)
 
-    def _set_opt_in(self, devices: Devices, value: int) -> None:
+    def _decide(self, devices: Devices, decision: Consent) -> None:
         pages, _ = self._pages(devices)
         with self._transaction(write=True):
             for page, _, local in pages:
-                agreed = self._read(Kind.OPTED_IN, 0, page)
-                agreed[local] = value
-                self._write(Kind.OPTED_IN, 0, page, agreed)
+                consent = self._read(Kind.CONSENT, 0, page)
+                consent[local] = (consent[local] & np.uint8(Consent.FORGOTTEN)) | np.uint8(decision)
+                self._write(Kind.CONSENT, 0, page, consent)
+
+    def _agreed(self, page: int, local: Any) -> Mask:
+        agreed: Mask = (self._read(Kind.CONSENT, 0, page)[local] & _DECISION) == Consent.YES
+        return agreed
 
     def _credit(self, poll: Poll, page: int, local: Any) -> int:
         states = self._read(Kind.DEBITS, poll.number, page)
@@ -243,9 +298,13 @@ class Ledger(LedgerPages):
             entries[places] = self._read(kind, key, page)[local]
         return entries
 
+    def _accounts_of(self, devices: Devices) -> Devices:
+        """The numbers of the devices' accounts, int64[n]; here their own. Raises what check_devices raises."""
+        return check_devices(devices, self.devices)
+
     def _pages(self, devices: Devices) -> tuple[list[tuple[int, Any, Any]], Mask]:
         """The devices page by page: (page, places in `devices`, places in the page); and a mask of False."""
-        devices = check_devices(devices, self.devices)
+        devices = self._accounts_of(devices)
         n, order, pages = len(devices), None, []
         if np.any(devices[1:] <= devices[:-1]):
             order = np.argsort(devices, kind="stable")

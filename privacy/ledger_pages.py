@@ -25,13 +25,24 @@ Page = NDArray[Any]
 class Kind(IntEnum):
     """What a page holds, one entry a device; its key is the day (DAILY), the poll's number (DEBITS) or 0."""
 
-    OPTED_IN = 0
+    CONSENT = 0
     LIFETIME = 1
     DAILY = 2
     DEBITS = 3
 
 
-DTYPES = {Kind.OPTED_IN: "u1", Kind.LIFETIME: "<i8", Kind.DAILY: "<i8", Kind.DEBITS: "u1"}
+class Consent(IntEnum):
+    """What a device's owner decided, of which the last decision counts; FORGOTTEN is a bit beside it: who answered what
+    was dropped on request, while what it cost is still spent.
+    """
+
+    UNKNOWN = 0
+    YES = 1
+    NO = 2
+    FORGOTTEN = 4
+
+
+DTYPES = {Kind.CONSENT: "u1", Kind.LIFETIME: "<i8", Kind.DAILY: "<i8", Kind.DEBITS: "u1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +75,10 @@ class LedgerPages(ABC):
 
     @abstractmethod
     def _find_poll(self, token: Token) -> Poll | None: ...
+
+    @abstractmethod
+    def _find_day(self, use_case: str, round: int) -> int | None:
+        """The day of the first poll of this use case and round."""
 
     @abstractmethod
     def _add_poll(self, token: Token, cost: int) -> Poll: ...

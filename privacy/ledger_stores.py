@@ -76,6 +76,10 @@ class SimulatedLedger(Ledger):
     def _find_poll(self, token: Token) -> Poll | None:
         return self._tokens.get(token)
 
+    def _find_day(self, use_case: str, round: int) -> int | None:
+        days = [token.day for token in self._tokens if (token.use_case, token.round) == (use_case, round)]
+        return days[0] if days else None
+
     def _add_poll(self, token: Token, cost: int) -> Poll:
         number = 1 + max((poll.number for poll in self._tokens.values()), default=0)
         self._tokens[token] = Poll(number=number, cost=cost, day=token.day, cancelled=False)
@@ -149,7 +153,8 @@ class SQLiteLedger(Ledger):
         stored = Budget(lifetime=self._meta("lifetime"), daily=self._meta("daily"))
         if stored != self.budget:
             raise LedgerError(
-                f"{self._path} has {stored}; got {self.budget}: caps are a promise to the devices and cannot change"
+                f"{self._path} has the caps {stored.in_words}; got {self.budget.in_words}: caps are a promise to the "
+                "devices and cannot change; set those of the file"
             )
 
     def _write_ahead(self, timeout_seconds: float) -> None:
@@ -213,6 +218,11 @@ class SQLiteLedger(Ledger):
         query = "SELECT number, cost, day, cancelled FROM polls WHERE use_case = ? AND round = ? AND day = ?"
         row = self._db.execute(query, (token.use_case, int(token.round), int(token.day))).fetchone()
         return _poll(row) if row else None
+
+    def _find_day(self, use_case: str, round: int) -> int | None:
+        query = "SELECT day FROM polls WHERE use_case = ? AND round = ? ORDER BY number LIMIT 1"
+        row = self._db.execute(query, (use_case, round)).fetchone()
+        return int(row[0]) if row else None
 
     def _add_poll(self, token: Token, cost: int) -> Poll:
         row = (token.use_case, int(token.round), int(token.day), cost)

@@ -12,6 +12,7 @@ need to know of it (`Mechanism`).
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -141,6 +142,11 @@ class Mechanism(ABC):
         @property
         def domain_size(self) -> int:
             """How many values there are: 0 .. domain_size - 1."""
+
+    @property
+    def private_alone(self) -> bool:
+        """Whether one report is private by itself, and not only in a sum."""
+        return math.isfinite(self.epsilon)
 
     @property
     @abstractmethod

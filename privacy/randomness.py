@@ -1,10 +1,12 @@
 """Where every random number comes from.
 
-Devices draw from a cryptographic stream: AES-256 in counter mode (NIST SP 800-38A), keyed by the operating system, or,
-in a simulation, from (seed, round, stage, chunk), so that a run can be repeated bit by bit. Everything that is not
-privacy noise (cohorts, selection, generation) draws from numpy generators derived from the same coordinates.
+Privacy noise is drawn from cryptographic streams: AES-256 in counter mode (NIST SP 800-38A). Their keys come from one
+secret of the devices' side, a `NoiseSource`: of the operating system, or, in a simulation that is labelled so, of a
+seed. Everything that is not privacy noise (cohorts, selection, generation) draws from numpy generators derived from
+(seed, round, stage, chunk), which anybody may know.
 
-    rng = DeviceStream.simulation(seed=0, round=2, stage=Stage.PRIVATIZE, chunk=7)
+    noise = NoiseSource.system()                                 # or NoiseSource.seeded(0)
+    rng = noise.of("mail", slate_digest, values).stream(Stage.PRIVATIZE, round=2, chunk=7)
     words = random_words(rng, 1000)      # uint64[1000]
 
 A stream is consumed in report order and by fixed amounts a report, so that cutting the devices into chunks changes no
@@ -14,11 +16,13 @@ bit. What a report needs by chance is drawn from the stream's `companion`, also 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import sys
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -106,6 +110,67 @@ class DeviceStream:
         for start in range(0, len(out), PIECE):
             piece = out[start : start + PIECE]
             self._encryptor.update_into(_ZEROS[: len(piece)], piece)
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSource:
+    """The secret that all privacy noise of a run is derived from. It belongs to the devices' side.
+
+    No noise is used twice: `of` binds a source to everything that the reports depend on (what is asked, of whom, what
+    they answer), so two polls that differ in anything have independent noise, and a poll that is played again has the
+    same bits. Derivation is HMAC-SHA-256, a pseudorandom function (RFC 2104; Bellare 2006): without the secret no
+    stream can be told from random bytes, whatever is known of the others.
+
+    `simulated`: the secret is a seed, which anybody can guess: whoever does can take the noise off.
+    """
+
+    secret: bytes = field(repr=False)
+    simulated: bool
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != 32:
+            raise ValueError(f"the secret has {len(self.secret)} bytes; expected 32")
+
+    @classmethod
+    def system(cls) -> NoiseSource:
+        """A fresh secret of 256 bits from the operating system."""
+        return cls(os.urandom(32), simulated=False)
+
+    @classmethod
+    def seeded(cls, seed: int) -> NoiseSource:
+        """The same for the same seed: for simulations that are labelled so."""
+        return cls(hashlib.sha256(f"synthpoll:noise:{seed}".encode()).digest(), simulated=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the secret, 16 hex digits, without giving it away."""
+        return self._derived(b"fingerprint").hex()[:16]
+
+    def of(self, *told: str | int | NDArray[Any]) -> Self:
+        """The source of all noise that depends on these: names, digests, numbers, arrays (by their contents)."""
+        return type(self)(self._derived(b"of", *told), self.simulated)
+
+    def stream(self, stage: Stage, *, round: int, chunk: int = 0) -> DeviceStream:
+        """The stream at this place."""
+        return DeviceStream(self._derived(b"stream", int(stage), round, chunk), simulated=self.simulated)
+
+    def generator(self, stage: Stage, *, round: int, chunk: int = 0) -> np.random.Generator:
+        """A numpy generator at this place, for draws that no device makes: a shuffler's order, a tally's exact law."""
+        key = self._derived(b"generator", int(stage), round, chunk)
+        return np.random.default_rng(np.frombuffer(key, dtype="<u4"))
+
+    def _derived(self, purpose: bytes, *told: str | int | NDArray[Any]) -> bytes:
+        digest = hmac.new(self.secret, b"synthpoll:" + purpose, hashlib.sha256)
+        for each in told:
+            # With kind and length in front of each, no two lists read alike.
+            if isinstance(each, np.ndarray):
+                whole = np.ascontiguousarray(each)
+                digest.update(f"|array {whole.dtype.str} {whole.shape}:".encode())
+                digest.update(whole.data.cast("B") if whole.size else b"")
+            else:
+                text = str(each).encode()
+                digest.update(f"|{'text' if isinstance(each, str) else 'number'} {len(text)}:".encode() + text)
+        return digest.digest()
 
 
 def device_stream(rng: RandomBytes) -> DeviceStream:

@@ -43,12 +43,14 @@ class Card:
 
     `counts` and `paths` give each split's rows and file; `schema` the columns; `kept` and `total` how many examples of
     the corpus are in it, `share` their part of the votes; `polls` how many polls the corpus has behind it; `tasks`
-    (task -> rows, explained in `explained`) only for chat data; `warnings` why it must not be released, if so.
+    (task -> rows, explained in `explained`) only for chat data; `warnings` why it must not be released, if so;
+    `simulation` why the noise protects nobody, if so.
     """
 
     title: str
     noun: str
     warnings: tuple[str, ...]
+    simulation: str
     facts: Mapping[str, str]
     privacy: str
     generator: str
@@ -85,7 +87,13 @@ class Card:
             "language": sorted({_CODES[name] for name in self.languages if name in _CODES}),
             "task_categories": ["text-generation"],
             "size_categories": [next((name for most, name in _SIZES if sum(self.counts.values()) < most), "n>1M")],
-            "tags": ["synthetic", "differential-privacy", "synthpoll", *(["not-for-release"] if self.warnings else [])],
+            "tags": [
+                "synthetic",
+                "differential-privacy",
+                "synthpoll",
+                *(["not-for-release"] if self.warnings else []),
+                *(["simulation"] if self.simulation else []),
+            ],
             "configs": [
                 {
                     "config_name": "default",
@@ -103,6 +111,7 @@ class Card:
 
     def _opening(self) -> str:
         warned = "".join(f"> **Not for release:** {warning}\n\n" for warning in self.warnings)
+        warned += f"> {self.simulation}\n\n" if self.simulation else ""
         told = " and ".join(
             f"{count} {name} {'conversations' if self.tasks else 'examples'}"
             for name, count in (("training", self.counts.get("train", 0)), ("test", self.counts.get("test", 0)))

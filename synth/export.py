@@ -63,10 +63,11 @@ class Release:
     """A corpus, one weight per example (sum 1, post-processed estimates), and what the card says.
 
     `facts` are lines 'name: value' for the card's table, `privacy` its privacy statement in words, `warnings` the
-    reasons, if any, why this must not be released; `generator` names the weights, for their terms; `form` is how texts
-    were asked for (None: not known); `polls` how many polls chose the corpus. Of the examples only the `top` of largest
-    weight (None: all) with a weight of at least `min_share` are in; the split does not depend on that. Raises
-    ValueError, in one line, for values out of range and if no example is left.
+    reasons, if any, why this must not be released, `simulation` why the noise protects nobody, if so; `generator` names
+    the weights, for their terms; `form` is how texts were asked for (None: not known); `polls` how many polls chose the
+    corpus. Of the examples only the `top` of largest weight (None: all) with a weight of at least `min_share` are in;
+    the split does not depend on that. Raises ValueError, in one line, for values out of range and if no example is
+    left.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Release:
     form: Form | None = None
     polls: int = 1
     warnings: tuple[str, ...] = ()
+    simulation: str = ""
     top: int | None = None
     min_share: float = 0.0
     tasks: Sequence[str] = field(default=DEFAULT_TASKS)
@@ -171,6 +173,7 @@ class Release:
             title=self.title,
             noun=noun(self.form),
             warnings=self.warnings,
+            simulation=self.simulation,
             facts=self.facts,
             privacy=self.privacy,
             generator=self.generator,

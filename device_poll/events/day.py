@@ -1,11 +1,10 @@
-"""A day on a block of devices: what happens, what is recorded, what the pick takes. No ledger, no transport.
+"""A day on a block of devices: what happens, what is recorded, what the pick takes. No ledger, no noise, no transport.
 
     world = World(held=(emoji,), devices=1000, activity=Activity(), opt_in=0.8, cap=1, seed=0, segment_number=0)
     for block in world.blocks():
-        picks, reports = world.report(day=0, block=block)
+        picks = world.play(day=0, block=block)
 
-The simulated world (rates, opt-in, events) draws from numpy generators; what a device does (privatize, pick) draws from
-device streams. Both are named by (seed, day, stage, segment, block).
+All is drawn from streams that are named by (seed, day, stage, segment, block): it is the simulated world, no noise.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from device_poll.events.activity import Activity
 from device_poll.events.held import Held, Sent
 from device_poll.events.sampling import AliasTable
 from device_poll.events.store import DeviceStore, Picked
-from privacy.mechanism import Reports
 from privacy.randomness import DeviceStream, Stage, seed_sequence
 
 BLOCK_EVENTS = 1 << 16
@@ -103,22 +101,9 @@ class World:
         return self._generator(0, Stage.OPT_IN, block.number).random(block.stop - block.start) < self.opt_in
 
     def play(self, day: int, block: Block) -> Picks:
-        """What the devices of a block would send on a day, without privatizing it."""
+        """What the devices of a block would send on a day."""
         recorded = self._record(day, block)
         return self._picks(recorded, self._pick(day, block, recorded))
-
-    def report(self, day: int, block: Block) -> tuple[Picks, list[Reports]]:
-        """The same, and the picks' reports, a list with one array for each use case, in the order of its picks.
-
-        Every event is privatized when it happens, whether it is picked or not.
-        """
-        recorded = self._record(day, block)
-        records = [self._privatize(day, block, which, recorded) for which in range(len(self.held))]
-        picked = self._pick(day, block, recorded)
-        reports = [
-            of_use_case[place] for of_use_case, place in zip(records, self._places(recorded, picked), strict=True)
-        ]
-        return self._picks(recorded, picked), reports
 
     def waiting(self, day: int, block: Block) -> tuple[NDArray[np.int64], float]:
         """How many records each device of a block has at the end of a day, int64[devices], without their contents; and
@@ -174,9 +159,8 @@ class World:
         key = (*root.spawn_key, self.segment_number, block)
         return np.random.default_rng(np.random.SeedSequence(entropy=self.seed, spawn_key=key))
 
-    def _stream(self, day: int, stage: Stage, block: Block, which: int = 0) -> DeviceStream:
-        # Segments count from 1, so that no stream is one of the main job's of the same seed.
-        chunk = ((self.segment_number + 1) << 96) + (which << 64) + block.number
+    def _stream(self, day: int, stage: Stage, block: Block) -> DeviceStream:
+        chunk = (self.segment_number << 96) + block.number
         return DeviceStream.simulation(seed=self.seed, round=day, stage=stage, chunk=chunk)
 
     def _rates(self, block: Block) -> NDArray[np.float64]:
@@ -194,24 +178,9 @@ class World:
             cells, owners = cells[fits], owners[fits]
         return Recorded(cells=cells, owners=owners, unfit=unfit)
 
-    def _privatize(self, day: int, block: Block, which: int, recorded: Recorded) -> Reports:
-        own = recorded.cells[self._of(recorded, which)] - self.starts[which]
-        held = self.held[which]
-        return held.mechanism.privatize(held.encoded[own], self._stream(day, Stage.PRIVATIZE, block, which))
-
     def _pick(self, day: int, block: Block, recorded: Recorded) -> Picked:
         store = DeviceStore.of(recorded.owners, devices=block.stop - block.start)
         return store.pick(self.cap, self._stream(day, Stage.PICK, block))
-
-    def _of(self, recorded: Recorded, which: int) -> NDArray[np.bool_]:
-        own: NDArray[np.bool_] = (recorded.cells >= self.starts[which]) & (recorded.cells < self.starts[which + 1])
-        return own
-
-    def _places(self, recorded: Recorded, picked: Picked) -> Iterator[NDArray[np.int64]]:
-        """For each use case: where its picks are among its records."""
-        for which in range(len(self.held)):
-            own = self._of(recorded, which)
-            yield (np.cumsum(own) - 1)[picked.records[own[picked.records]]]
 
     def _picks(self, recorded: Recorded, picked: Picked) -> Picks:
         cells, every = recorded.cells[picked.records], len(self.held)

@@ -1,12 +1,13 @@
-"""The devices of one segment: events are privatized at once, wait in the store, and once a day a few of them are sent.
+"""The devices of one segment: events wait in the store, and once a day a few of them are privatized and sent.
 
-    fleet = EventFleet(held=(emoji,), devices=1_000_000, activity=Activity(), opt_in=0.8, cap=1, seed=0)
+    fleet = EventFleet(held=(emoji,), devices=1_000_000, activity=Activity(), opt_in=0.8, cap=1, seed=0, noise=noise)
     for batch in fleet.answer([ask]):        # ReportBatch of use case 'emoji.en', block by block
         ...
     fleet.truth(day=0)[0].counts             # evaluation only
 
-Every block of devices has streams of its own, named by (seed, day, stage, segment, block), so the reports do not depend
-on how many workers run. How many devices a block holds follows from the activity and is part of that contract.
+What happens on devices is drawn from streams named by (seed, day, stage, segment, block); the noise of a block's day is
+bound to all that its reports depend on (`_batches`). So the reports do not depend on how many workers run. How many
+devices a block holds follows from the activity and is part of that contract.
 
 What a report reveals is bounded by its epsilon. That a device sends at all, and how many reports up to the cap, is seen
 by the transport: it depends on how many events there were, not on what they were.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,14 +33,17 @@ from device_poll.events.activity import Activity
 from device_poll.events.day import Block, Picks, World, sent_of
 from device_poll.events.held import Held, Sent, SentReport
 from device_poll.population import PopulationError
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from privacy.budget import LARGEST_NUMBER, Token, check_whole, micro_epsilon
+from privacy.ledger import Mask
 from privacy.mechanism import Reports, Tally
 from privacy.poll import Advance, Ask, ReportBatch
+from privacy.randomness import NoiseSource, Stage
 
 __all__ = ["EventFleet", "Held", "Sent", "SentReport"]
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +65,7 @@ class EventFleet:
     activity: Activity
     cap: int
     seed: int
+    noise: NoiseSource
     first_device: int = 0
     opt_in: float = 1.0
     segment_number: int = 0
@@ -104,12 +109,12 @@ class EventFleet:
         return sum(int(self._world.agreed(block).sum()) for block in self._world.blocks())
 
     def enroll(self) -> None:
-        """Write into the ledger which devices opted in. Once, before the first day: later changes are the ledger's."""
+        """Write into the ledger what owners decided whose devices it has never seen; later changes are its own."""
         if self.accounts is None:
             raise PopulationError("accounts is null; give the fleet accounts to enroll in")
         for block in self._world.blocks():
-            devices = self.first_device + block.start + np.flatnonzero(self._world.agreed(block))
-            self.accounts.ledger.opt_in(devices.astype(np.int64))
+            devices = np.arange(self.first_device + block.start, self.first_device + block.stop, dtype=np.int64)
+            self.accounts.ledger.enroll(devices, self._world.agreed(block))
 
     def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
         """The reports of all days of the asks, which are of different use cases and stand for the same days.
@@ -136,19 +141,26 @@ class EventFleet:
                 # Reports of use cases that nobody asks for here go to whoever does.
                 yield from (b for b in self.send(day, _of_days(advance, day, days)) if b.use_case in by_key)
 
-        yield from sealed(reports(), by_key, simulated_masks(self.seed))
+        yield from sealed(reports(), by_key, self.noise)
 
     def send(self, day: int, advance: Advance | None = None) -> Iterator[ReportBatch]:
         """The reports of a day, one batch for each block and use case that has any; `senders` are device numbers.
 
-        Every event of an opted-in device is privatized; the pick of the day is debited and marked as sent in the ledger
-        before it is handed over. A day that is sent twice gives identical reports, which are paid for once. `advance`
-        is told (devices done, devices in all). Memory: one block for each worker, whatever the number of devices.
+        The pick of the day is debited and marked as sent in the ledger before it is privatized. A day that is sent
+        twice gives identical reports, which are paid for once. `advance` is told (devices done, devices in all).
+        Memory: one block for each worker, whatever the number of devices.
         """
         self._check(day)
-        for block, (picks, reports) in self._in_order(lambda block: self._world.report(day, block)):
-            leaving = self._debit(day, self._numbers(block, picks), picks.slots)
-            yield from self._batches(block, picks, reports, leaving)
+
+        def paid() -> Iterator[tuple[Block, Picks, Mask, Mask]]:
+            """In the thread that polls, in which the ledger was opened."""
+            for block, picks in self._in_order(self._world.blocks(), lambda block: self._world.play(day, block)):
+                numbers = self._numbers(block, picks)
+                leaving = self._debit(day, numbers, picks.slots)
+                yield block, picks, leaving, self._was_sent(day, numbers, picks.slots)
+
+        for (block, *_), batches in self._in_order(paid(), lambda each: list(self._batches(day, *each))):
+            yield from batches
             if advance is not None:
                 advance(block.stop, self.devices)
 
@@ -161,31 +173,33 @@ class EventFleet:
         starts, use_cases = self._world.starts, len(self.held)
         totals = np.zeros(int(starts[-1]), dtype=np.int64)
         dropped = np.zeros((3, use_cases), dtype=np.int64)
-        for block, picks in self._in_order(lambda block: self._world.play(day, block)):
+        for block, picks in self._in_order(self._world.blocks(), lambda block: self._world.play(day, block)):
             sent = self._was_sent(day, self._numbers(block, picks), picks.slots)
             np.add.at(totals, picks.cells[sent], 1)
             dropped += [picks.unfit, picks.over_cap, np.bincount(picks.use_cases[~sent], minlength=use_cases)]
         counts = np.split(totals, starts[1:-1])
         return tuple(sent_of(counts[which], *dropped[:, which].tolist()) for which in range(use_cases))
 
-    def shortcut(self, day: int, which: int, rng: np.random.Generator) -> tuple[Tally, Sent]:
+    def shortcut(self, day: int, which: int) -> tuple[Tally, Sent]:
         """The tally of use case number `which` and its truth, with exactly the law of tallying what `send` sends.
 
         Activity, opt-in, cap and ledger are played device by device; then, because the pick is blind to contents, the
         values of all reports are one multinomial draw, and the mechanism simulates the tally (`simulate_tally`). The
         counts come from the fleet's own streams, so all use cases of a day are parts of one draw, and all days those of
-        the same devices; `rng` is for the noise alone.
+        the same devices; the noise is bound to them.
         """
         if not 0 <= which < len(self.held):
             raise PopulationError(f"which is {which}; expected a use case, 0 to {len(self.held) - 1}")
-        truth = self.in_bulk(day)[which]
-        return self.held[which].simulate_tally(truth.counts, rng), truth
+        truth, held = self.in_bulk(day)[which], self.held[which]
+        noise = self.noise.of("tally", self._asked, held.key, truth.counts)
+        return held.simulate_tally(truth.counts, noise.generator(Stage.PRIVATIZE, round=day)), truth
 
     def in_bulk(self, day: int) -> tuple[Sent, ...]:
         """The truth of a day of `shortcut`, one entry a use case. Accounts are debited."""
         self._check(day)
         sent, picked, waiting, unfit_mean = 0, 0, 0, 0.0
-        for block, (records, unfit) in self._in_order(lambda block: self._world.waiting(day, block)):
+        waiting_on = self._in_order(self._world.blocks(), lambda block: self._world.waiting(day, block))
+        for block, (records, unfit) in waiting_on:
             taken = np.minimum(records, self.cap)
             picked, waiting, unfit_mean = picked + int(taken.sum()), waiting + int(records.sum()), unfit_mean + unfit
             sent += int(taken.sum()) if self.accounts is None else self._debit_all(day, block, taken)
@@ -213,11 +227,11 @@ class EventFleet:
                 f"device is {device}; expected one of this segment, {self.first_device} to {self._end - 1}"
             )
         block = self._world.block_of(device - self.first_device)
-        picks, reports = self._world.report(day, block)
+        picks = self._world.play(day, block)
         leaving = self._was_sent(day, self._numbers(block, picks), picks.slots)
         return [
             SentReport(day=day, key=batch.use_case, report=report)
-            for batch in self._batches(block, picks, reports, leaving)
+            for batch in self._batches(day, block, picks, leaving, leaving)
             for report in cast(Reports, batch.reports)[batch.senders == device]
         ]
 
@@ -248,35 +262,40 @@ class EventFleet:
     def _numbers(self, block: Block, picks: Picks) -> NDArray[np.int64]:
         return self.first_device + block.start + picks.devices
 
-    def _batches(
-        self, block: Block, picks: Picks, reports: list[Reports], leaving: NDArray[np.bool_]
-    ) -> Iterator[ReportBatch]:
+    def _batches(self, day: int, block: Block, picks: Picks, leaving: Mask, paid: Mask) -> Iterator[ReportBatch]:
+        """What leaves of the picks that have been paid for. Which these are is decided once, so picks that leave again
+        have the same noise; it is bound to all of them, since two sums that share noise tell in what they differ.
+        """
         numbers = self._numbers(block, picks)
         for which, held in enumerate(self.held):
-            own = picks.use_cases == which
-            if leaving[own].any():
-                yield ReportBatch(held.key, numbers[own & leaving], reports[which][leaving[own]])
+            own = paid & (picks.use_cases == which)
+            if (own & leaving).any():
+                cells = picks.cells[own] - self._world.starts[which]
+                noise = self.noise.of(self._asked, held.key, block.number, numbers[own], picks.slots[own], cells)
+                reports = held.mechanism.privatize(held.encoded[cells], noise.stream(Stage.PRIVATIZE, round=day))
+                yield ReportBatch(held.key, numbers[own & leaving], reports[leaving[own]])
 
-    def _in_order(self, work: Callable[[Block], _T]) -> Iterator[tuple[Block, _T]]:
-        """(block, work(block)) in the order of blocks, at most two blocks a worker ahead of whoever takes them."""
-        blocks = iter(self._world.blocks())
+    def _in_order(self, items: Iterable[_Item], work: Callable[[_Item], _T]) -> Iterator[tuple[_Item, _T]]:
+        """(item, work(item)) in the order of items, at most two items a worker ahead of whoever takes them."""
+        items = iter(items)
         if self.workers == 1:
-            yield from ((block, work(block)) for block in blocks)
+            yield from ((item, work(item)) for item in items)
             return
         with ThreadPoolExecutor(max_workers=self.workers) as pool:
-            ahead: deque[tuple[Block, Future[_T]]] = deque(
-                (block, pool.submit(work, block)) for block in islice(blocks, 2 * self.workers)
+            ahead: deque[tuple[_Item, Future[_T]]] = deque(
+                (item, pool.submit(work, item)) for item in islice(items, 2 * self.workers)
             )
             while ahead:
-                block, future = ahead.popleft()
+                item, future = ahead.popleft()
                 done = future.result()
-                ahead.extend((later, pool.submit(work, later)) for later in islice(blocks, 1))
-                yield block, done
+                ahead.extend((later, pool.submit(work, later)) for later in islice(items, 1))
+                yield item, done
 
     @cached_property
     def _asked(self) -> str:
-        """Names what the reports depend on beside the run's configuration: what each use case may hold."""
-        digest = hashlib.sha256()
+        """Names what the reports depend on: the devices, what they do, what each use case may hold."""
+        world = [self.devices, self.first_device, str(self.activity), self.opt_in, self.cap, self.seed]
+        digest = hashlib.sha256(json.dumps(world).encode())
         for held in self.held:
             told = [held.key, held.share, dict(held.mechanism.parameters), list(held.encoded.shape)]
             digest.update(json.dumps(told, sort_keys=True).encode())

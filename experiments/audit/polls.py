@@ -26,7 +26,7 @@ from device_poll.sealing import sealed
 from privacy.audit import AuditResult, Map, audit_run
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import ReportBatch
-from privacy.randomness import device_stream
+from privacy.randomness import NoiseSource
 
 MANY = 20_000
 """With more reports of others than this, and than the tally has counts, their part of the tally is drawn."""
@@ -146,8 +146,8 @@ def _play(poll: CanaryPoll, trust: Trust, minimum_batch: int, world: int, rng: n
         tally = _with_reports(poll, own, poll.mechanism.simulate_held(poll.values, poll.counts, rng), rng)
         check_minimum_batch(tally.reports, poll.key, minimum_batch)
         return trust.conclude(ask, tally, rng).estimate
-    # A stream of its own for each block of shares.
-    batches = sealed(_privatized(poll, own, rng), {poll.key: ask}, lambda _ask, _number: device_stream(rng))
+    masks = NoiseSource(rng.bytes(32), simulated=True)
+    batches = sealed(_privatized(poll, own, rng), {poll.key: ask}, masks)
     return trust.collect(batches, [ask], minimum_batch, {poll.key: rng})[poll.key].estimate
 
 

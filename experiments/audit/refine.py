@@ -27,6 +27,7 @@ from experiments.folder.store import RunFolder, StoreError
 from experiments.refine.job import RefineJob
 from experiments.refine.refinement import Encoders
 from privacy.poll import Choice
+from privacy.randomness import NoiseSource
 
 
 def canary_polls(folder: RunFolder, job: RefineJob) -> list[CanaryPoll]:
@@ -80,7 +81,7 @@ def reporting(job: RefineJob, population: Population, reports: Sequence[int]) ->
     return SimulatedFleet(
         answers=NearestAnswers(population=population, rule=job.answer, seed=job.seed),
         cohorts=replace(cohorts, answering=answering),
-        seed=job.seed,
+        noise=NoiseSource.seeded(job.seed),  # not drawn from: an audit makes noise of its own
     )
 
 

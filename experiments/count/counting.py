@@ -31,11 +31,13 @@ from experiments.count.segments import DeviceNames, build_segments
 from experiments.folder import layout
 from experiments.folder.store import StoreError
 from experiments.metrics import write_metrics
+from experiments.noise import noise_in_words
 from experiments.progress import bar
 from experiments.setting import Setting
 from experiments.statement.count import EXACT_LAW, PROTECTED, build_statement
 from experiments.statement.facts import guarantee, kept
 from privacy.ledger_stores import SimulatedLedger
+from privacy.randomness import NoiseSource
 
 log = logging.getLogger("synthpoll")
 
@@ -59,10 +61,10 @@ class Counting:
     def of(cls, job: CountJob, setting: Setting) -> Counting:
         """Load frequencies and encode them. Raises SourceError, PopulationError, or LedgerError."""
         with setting.timings.measure(-1, "load"):
-            groups, left_out = build_groups(job)
+            groups, left_out = build_groups(job, setting.noise)
         shared = None
         if job.ledger is not None:
-            shared = open_accounts(job, setting.config, DeviceNames(job.devices), setting.stack)
+            shared = open_accounts(job, setting.config, setting.noise, DeviceNames(job.devices), setting.stack)
         return cls(job=job, setting=setting, groups=groups, left_out=left_out, shared=shared)
 
     @cached_property
@@ -85,12 +87,12 @@ class Counting:
             },
             "privacy": {
                 **guarantee(job, self.keys[0].mechanism, PROTECTED),
-                **({"randomness": f"simulation: {EXACT_LAW}"} if job.exact else {}),
+                **({"randomness": noise_in_words(job, EXACT_LAW)} if job.exact else {}),
                 "reports_per_day": job.reports_per_day,
                 "use_cases_sharing_the_budget": list(job.use_cases),
             },
             # Where the ledger is kept is a place; whether other runs share it is part of what this run can say.
-            "ledger": {"kept": kept(job), "first_day": job.first_day},
+            "ledger": {"kept": kept(job), "first_day": job.simulated_day},
             "keys": {
                 key.key: {
                     "place": place,
@@ -118,7 +120,8 @@ class Counting:
             if not complete:
                 continue
             came, paid = sum(reports[key] for key in complete), group.paid(self.shared)
-            if paid < came:
+            # Of who was forgotten on request since then, nobody knows any more what they answered.
+            if paid < came - self.shared.ledger.summary().forgotten * self.job.reports:
                 raise StoreError(
                     f"{self.setting.folder.path} has {came} reports of {', '.join(complete)}, but its ledger has "
                     f"debits for {paid}; give the ledger that the run was begun with"
@@ -166,7 +169,7 @@ class Counting:
         if self.shared is not None or self.job.exact:
             return self.shared
         ledger = SimulatedLedger(devices=group.devices.stop, budget=self.job.caps.budget)
-        return accounts_in(ledger, self.job, self.setting.config)
+        return accounts_in(ledger, self.job, self.setting.config, self.setting.noise)
 
     def _reports(self) -> dict[str, int]:
         """How many reports came, of the keys that are complete."""
@@ -211,13 +214,13 @@ def devices_facts(left_out: Mapping[str, Mapping[str, int]], keys: Sequence[Key]
     }
 
 
-def build_groups(job: CountJob) -> tuple[tuple[Group, ...], Mapping[str, Mapping[str, int]]]:
+def build_groups(job: CountJob, noise: NoiseSource) -> tuple[tuple[Group, ...], Mapping[str, Mapping[str, int]]]:
     """What is collected together, and the rows of each use case's file that were left out, by reason.
 
     Raises SourceError for files that cannot be used, PopulationError for a configuration that does not fit them.
     """
     if isinstance(job.vocabulary, PromptFragments):
         pool = job.vocabulary.load()
-        return (PromptGroup(job=job, pool=pool),), {job.name: {k: n for k, n in pool.dropped.items() if n}}
+        return (PromptGroup(job=job, noise=noise, pool=pool),), {job.name: {k: n for k, n in pool.dropped.items() if n}}
     segments, left_out = build_segments(job)
-    return tuple(EventGroup(job=job, segment=segment) for segment in segments), left_out
+    return tuple(EventGroup(job=job, noise=noise, segment=segment) for segment in segments), left_out

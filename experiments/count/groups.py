@@ -1,6 +1,6 @@
 """Who is polled together in a count: the use cases of one segment's devices, or all devices that are asked once.
 
-group = EventGroup(job=job, segment=segment)
+group = EventGroup(job=job, noise=noise, segment=segment)
 group.keys                               # what each key asks, and how precisely it will know
 group.true_reports(group.keys[0])        # for an audit
 """
@@ -28,7 +28,7 @@ from experiments.count.poll import Key, Truth
 from experiments.count.segments import Segment, fleet_of
 from privacy.mechanism import Mechanism, Tally
 from privacy.poll import Advance, Ask
-from privacy.randomness import Stage, generator, seed_sequence
+from privacy.randomness import NoiseSource, Stage, generator
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +39,7 @@ class EventGroup:
     """
 
     job: CountJob
+    noise: NoiseSource
     segment: Segment
     _sent: dict[str, list[Sent]] = field(default_factory=dict, init=False, repr=False)
 
@@ -81,18 +82,18 @@ class EventGroup:
 
     def fleet(self, accounts: Accounts | None) -> EventFleet:
         """The segment's devices."""
-        fleet = fleet_of(self.job, self.segment, accounts)
+        fleet = fleet_of(self.job, self.noise, self.segment, accounts)
         if accounts is not None:
             fleet.enroll()
         return fleet
 
     def paid(self, accounts: Accounts) -> int:
         """Of all days."""
-        return fleet_of(self.job, self.segment, accounts).paid(self.job.days)
+        return fleet_of(self.job, self.noise, self.segment, accounts).paid(self.job.days)
 
     def sent_by(self, device: int, accounts: Accounts | None) -> list[SentReport]:
         """Of all days."""
-        fleet = fleet_of(self.job, self.segment, accounts)
+        fleet = fleet_of(self.job, self.noise, self.segment, accounts)
         return [sent for day in range(self.job.days) for sent in fleet.report_log(day, device)]
 
     @property
@@ -109,7 +110,7 @@ class EventGroup:
                 continue
             self._sent[name] = []
             for day in range(job.days):
-                tally, truth = fleet.shortcut(day, which, _noise(job, self.segment.number, day, which, Stage.PRIVATIZE))
+                tally, truth = fleet.shortcut(day, which)
                 self._sent[name].append(truth)
                 total = tallies.get(dictionary.key)
                 if total is not None:
@@ -152,6 +153,7 @@ class PromptGroup:
     """All devices of a poll of fragments, asked once. Raises PopulationError for a mechanism that cannot take them."""
 
     job: CountJob
+    noise: NoiseSource
     pool: PromptPool = field(repr=False)
 
     @property
@@ -200,14 +202,14 @@ class PromptGroup:
     def fleet(self, accounts: Accounts | None) -> SimulatedFleet:
         """All devices; those that did not agree stay silent."""
         if accounts is not None:
-            accounts.ledger.opt_in(np.flatnonzero(self.agreed))
+            accounts.ledger.enroll(np.arange(self.job.devices), self.agreed)
         return self._fleet(accounts)
 
     def _fleet(self, accounts: Accounts | None) -> SimulatedFleet:
         return SimulatedFleet(
             answers=self.answers,
             cohorts=everybody(self.agreed),
-            seed=self.job.seed,
+            noise=self.noise,
             workers=self.job.workers,
             accounts=accounts,
         )
@@ -235,7 +237,9 @@ class PromptGroup:
         (ask,) = asks
         if fleet.accounts is not None:
             fleet.pay(ask)
-        tally = ask.mechanism.simulate_tally(self._sent(fleet), generator(self.job.seed, 0, Stage.PRIVATIZE))
+        counts = self._sent(fleet)
+        noise = self.noise.of("tally", ask.digest, self.answers.digest, counts)
+        tally = ask.mechanism.simulate_tally(counts, noise.generator(Stage.PRIVATIZE, round=0))
         return {ask.use_case: tally}
 
     def truth(self, fleet: SimulatedFleet, key: Key, collected: Collected) -> Truth:
@@ -256,8 +260,3 @@ class PromptGroup:
     def _sent(self, fleet: SimulatedFleet) -> NDArray[np.int64]:
         """True answers of those whose report was sent, by answer."""
         return self.answers.choice(self.pool).counted(self.answers.all().values[fleet.answered(self.pool, 0)])
-
-
-def _noise(job: CountJob, segment: int, day: int, which: int, stage: Stage) -> np.random.Generator:
-    root = seed_sequence(job.seed, day, stage)
-    return np.random.default_rng(np.random.SeedSequence(entropy=job.seed, spawn_key=(*root.spawn_key, segment, which)))

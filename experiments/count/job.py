@@ -74,6 +74,19 @@ class CountJob(Job):
         super().__post_init__()
         self._check_parts()
 
+    def _check_noise(self) -> None:
+        super()._check_noise()
+        if self.system_noise and self.days > 1 and not self.asked_once:
+            raise ValueError(
+                f"days is {self.days}, but with noise={self.noise} a run plays one day, that of the clock; set days=1, "
+                "or simulate with noise=seeded"
+            )
+
+    @property
+    def brought(self) -> bool:
+        """Whether devices hold prompts that somebody brought; what is drawn from a table of frequencies is made up."""
+        return self.asked_once
+
     @property
     def reports_a_day(self) -> int:
         """The most reports that a device sends in a day, over all use cases that it holds."""

@@ -28,7 +28,7 @@ from privacy.budget import MICRO
 from privacy.fragment_search import SearchError
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import Advance, Ask, Fleet, Needs
-from privacy.randomness import Stage, seed_sequence
+from privacy.randomness import NoiseSource, Stage
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,6 +83,10 @@ class Group(Protocol):
     """Devices that share one budget, and what they are asked together."""
 
     @property
+    def noise(self) -> NoiseSource:
+        """Where its noise comes from."""
+
+    @property
     def name(self) -> str:
         """For a progress bar."""
 
@@ -125,7 +129,7 @@ def play(
 
     Which keys are wanted together changes no result.
     """
-    rngs = {key.key: _rng(job, key) for key in wanted}
+    rngs = {key.key: _secret(job, group, key) for key in wanted}
     fleet = group.fleet(accounts)
     asks = [
         job.trust.ask(
@@ -209,9 +213,7 @@ def _decide(job: CountJob, key: Key, ask: Ask, collected: Collected, truth: Trut
     )
 
 
-def _rng(job: CountJob, key: Key) -> np.random.Generator:
-    """The server's randomness for a key, whichever keys are played with it."""
-    root = seed_sequence(job.seed, 0, Stage.SHUFFLE)
-    return np.random.default_rng(
-        np.random.SeedSequence(entropy=job.seed, spawn_key=(*root.spawn_key, *key.key.encode()))
-    )
+def _secret(job: CountJob, group: Group, key: Key) -> np.random.Generator:
+    """What the shuffler, the aggregators and a trusted server draw for a key, whichever keys are played with it."""
+    noise = group.noise.of(job.trust.name, key.key, key.needs.digest)
+    return noise.generator(Stage.SHUFFLE, round=0)

@@ -1,7 +1,7 @@
 """The simulated population of a count: segments of devices, what they may hold, and how often.
 
 segments, dropped = build_segments(job)
-fleet_of(job, segments[0], accounts)          # the segment's devices, with all use cases that share their budget
+fleet_of(job, noise, segments[0], accounts)          # the segment's devices, with all use cases that share their budget
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from device_poll.events.vocabulary import Vocabulary
 from device_poll.population import PopulationError
 from experiments.count.job import CountJob
 from privacy.dictionary import Dictionary
+from privacy.randomness import NoiseSource
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _without_lexicon(job: CountJob, key: str, vocabulary: Vocabulary) -> tuple[V
     )
 
 
-def fleet_of(job: CountJob, segment: Segment, accounts: Accounts | None) -> EventFleet:
+def fleet_of(job: CountJob, noise: NoiseSource, segment: Segment, accounts: Accounts | None) -> EventFleet:
     """The segment's devices with all use cases that share their budget."""
     return EventFleet(
         held=tuple(_held(segment, name, holding.share) for name, holding in job.holdings.items()),
@@ -143,6 +144,7 @@ def fleet_of(job: CountJob, segment: Segment, accounts: Accounts | None) -> Even
         opt_in=job.opt_in,
         cap=job.reports_per_day,
         seed=job.seed,
+        noise=noise,
         segment_number=segment.number,
         workers=job.workers,
         accounts=accounts,

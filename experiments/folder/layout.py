@@ -35,6 +35,8 @@ CARD = f"{DATASET}/README.md"
 
 DEVICES = f"{ORACLE}/devices.json"
 """What was counted among the devices' data without noise; on resume it must be the same."""
+NOISE_KEY = f"{ORACLE}/noise.key"
+"""The devices' secret, where noise is not drawn from the seed."""
 OVERLAP = f"{ORACLE}/overlap.json"
 ROUNDS_PLOT = f"{ORACLE}/rounds.png"
 SHARES_PLOT = f"{ORACLE}/shares.png"

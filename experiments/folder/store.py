@@ -187,7 +187,7 @@ class RunFolder:
         """A path inside the folder, as the write methods take it."""
         return str(path.relative_to(self.path))
 
-    def write_bytes(self, name: str, content: bytes) -> None:
+    def write_bytes(self, name: str, content: bytes, mode: int = 0o666) -> None:
         """Write a file whole or not at all. Raises StoreError if the disk is full or refuses."""
         path = self.path / name
         scratch = path.with_name(_SCRATCH + path.name)
@@ -195,7 +195,7 @@ class RunFolder:
         with self._explained(f"cannot write {path}", todo):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with scratch.open("wb") as file:
+                with open(scratch, "wb", opener=lambda at, flags: os.open(at, flags, mode)) as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -204,6 +204,10 @@ class RunFolder:
                 with suppress(OSError):
                     scratch.unlink()  # a full disk needs the space
                 raise
+
+    def write_secret(self, name: str, content: str) -> None:
+        """Write text that its owner alone can read."""
+        self.write_bytes(name, content.encode(), mode=0o600)
 
     def write_text(self, name: str, content: str) -> None:
         """Write UTF-8 text."""

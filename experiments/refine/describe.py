@@ -36,7 +36,7 @@ def describe(job: RefineJob, rules: Rules, cohorts: Cohorts, population: Populat
             "votes_to_resolve_one_candidate": job.threshold * stderr,
         },
         # Where the ledger is kept is a place; whether other runs share it is part of what this run can say.
-        "ledger": {"kept": kept(job), "first_day": job.first_day},
+        "ledger": {"kept": kept(job), "first_day": job.simulated_day},
         "generator": rules.generator.name,
         "generator_repeats": {"repeats": why_not is None, "why_not": why_not},
         "encoder": rules.encoder.name,

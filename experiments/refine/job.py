@@ -68,6 +68,11 @@ class RefineJob(Job):
         super().__post_init__()
 
     @property
+    def brought(self) -> bool:
+        """Whether the devices' source reads texts that somebody brought."""
+        return self.devices.brought
+
+    @property
     def values(self) -> int:
         """The answers to a slate of full size."""
         return Choice(self.candidates).answers

@@ -95,11 +95,11 @@ class RoundWriter:
             Round(number).ledger,
             {
                 "round": number,
-                "day": fleet.accounts.first_day + number,
+                "day": fleet.day_of(compact(record.embeddings), number),
                 "asked": len(fleet.cohorts.asked[number]),
                 "reachable": len(answered),
                 "reported": int(answered.sum()),
-                "silent_without_budget": int((~answered).sum()),
+                "silent": int((~answered).sum()),
                 "opted_in_over_all_use_cases": totals.opted_in,
                 "charged_over_all_use_cases": totals.charged,
                 "largest_lifetime_spent": totals.largest_lifetime / MICRO,

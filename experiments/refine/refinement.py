@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from aggregate.round import RoundState, Rules, play_round, slate_of
-from device_poll.accounts import Accounts, PopulationLedger
+from device_poll.accounts import Accounts
 from device_poll.cohorts import Cohorts, draw_cohorts
+from device_poll.device_ledger import DeviceLedger
 from device_poll.fleet import NearestAnswers, SimulatedFleet
 from device_poll.population import Ownership, Population, PopulationError, assign_items
 from device_poll.report_log import ReportLog
@@ -37,6 +38,7 @@ from experiments.refine.report import print_header, print_rounds, print_shares, 
 from experiments.setting import Setting
 from experiments.stages import StagedFleet, StagedGenerator, Stages, effort
 from experiments.statement.refine import build_statement
+from privacy.poll import Choice
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
 
@@ -110,7 +112,7 @@ class Refinement:
         fleet = SimulatedFleet(
             answers=NearestAnswers(population=population, rule=job.answer, seed=job.seed),
             cohorts=cohorts,
-            seed=job.seed,
+            noise=setting.noise,
             workers=job.workers,
             watch=watch,
             accounts=accounts,
@@ -142,10 +144,11 @@ class Refinement:
         folder = self.setting.folder
         for number in range(folder.completed_rounds()):
             slate = compact(folder.files.array(Round(number).embeddings))
-            ask = self.rules.ask(slate, number, generator(self.job.seed, number, Stage.SHUFFLE))
-            paid = self.fleet.book(slate, ask.mechanism, number)
+            mechanism = self.rules.mechanism(Choice(len(slate)).answers)
+            paid = self.fleet.book(slate, mechanism, number)
             reports = folder.read_json(Round(number).mark)["reports"]
-            if paid != reports:
+            # Who was forgotten on request since then is not told apart any more.
+            if not reports - self.fleet.forgotten <= paid <= reports:
                 raise StoreError(
                     f"{folder.path} has {reports} reports of round {number}, but its ledger has debits for {paid}; "
                     "give the ledger that the run was begun with"
@@ -212,7 +215,7 @@ class Arm:
             number = state.number
             with stages.of(number):
                 advance = stages.enter("encode slate", "encoding")
-                following, record = play_round(state, staged, fleet, job.seed, advance)
+                following, record = play_round(state, staged, fleet, job.seed, self.of.setting.noise, advance)
                 stages.enter("evaluate", "evaluating")
                 writer.write(state, record, following)
             log.info("%s: round %d complete", title, number)
@@ -259,10 +262,11 @@ def _accounts(job: RefineJob, setting: Setting, ownership: Ownership, cohorts: C
     Raises LedgerError if the file is no ledger of these devices with these caps, and PopulationError if a run that was
     not begun yet finds too few devices with budget.
     """
-    accounts = open_accounts(job, setting.config, ownership.device_ids, setting.stack)
+    accounts = open_accounts(job, setting.config, setting.noise, ownership.device_ids, setting.stack)
     ledger = accounts.ledger
-    # The simulated owners' decision, as participation.opt_in has it.
-    ledger.opt_in(cohorts.members)
-    if isinstance(ledger, PopulationLedger) and not ledger.has_polls_of(accounts.run):
+    # The simulated owners' decision, as participation.opt_in has it; who decided in an earlier run keeps it.
+    everybody = np.arange(len(ownership.device_ids))
+    ledger.enroll(everybody, np.isin(everybody, cohorts.members, assume_unique=True))
+    if isinstance(ledger, DeviceLedger) and not ledger.has_polls_of(accounts.run):
         accounts.check(cohorts.answering, job.randomizer(job.values))
     return accounts

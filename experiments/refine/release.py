@@ -24,12 +24,13 @@ from experiments.folder.layout import CONFIG, FACTS, STATEMENT, Key, Round
 from experiments.folder.reader import RunFiles
 from experiments.folder.store import RunFolder, StoreError
 from experiments.refine.job import RefineJob
+from experiments.statement.facts import simulation
 from synth.cards import public_name
 from synth.corpus import Corpus
 from synth.export import Format, Release
 from synth.prompts import EMAIL, Form, ImagePromptForm
 
-_STATED = ("run", "composition", "trust", "accuracy", "facts", "summary")
+_STATED = ("run", "composition", "trust", "noise", "accuracy", "facts", "summary")
 _FORMS: Mapping[str, Form] = {
     f"{type(form).__module__}.{type(form).__qualname__}": form for form in (EMAIL, ImagePromptForm())
 }
@@ -117,6 +118,11 @@ class PublicRun:
             found.append("an audit of this run refutes the epsilon that it claims.")
         return tuple(found)
 
+    @property
+    def simulation(self) -> str:
+        """Why the run protects nobody, where its noise comes from a seed; else nothing."""
+        return simulation(self.statement)
+
     def corpus(self, number: int) -> Corpus:
         """The corpus in rounds/`number`: what `number` polls have left."""
         name = Round(number).corpus
@@ -155,6 +161,7 @@ class PublicRun:
                 form=self.form,
                 polls=polls,
                 warnings=self.warnings,
+                simulation=self.simulation,
             )
         except KeyError as error:
             raise ExportError(f"{self.path}: {FACTS}, {STATEMENT} or {CONFIG} lacks {error}") from None

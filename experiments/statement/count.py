@@ -11,11 +11,12 @@ from typing import Any
 
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
+from experiments.noise import noise_in_words
 from experiments.statement.facts import Terms, card_facts, headline, most_revealing, shared_facts, summary
 from experiments.statement.page import spent_table
 
 PROTECTED = "one device with all of its data"
-EXACT_LAW = "NumPy's PCG64 keyed from the seed, repeatable; tallies are drawn from their law, and no device reports"
+EXACT_LAW = "NumPy's PCG64, no cryptographic source, since tallies are drawn from their law and no device reports"
 _MONTH, _YEAR = 30, 365
 
 
@@ -112,7 +113,8 @@ def _ledger(statement: dict[str, Any], job: CountJob) -> str:
         )
     told += (
         "it is a file that all runs and use cases over these devices debit, so spending adds up in it, and a device "
-        f"whose cap is reached sends nothing. The first day is day {job.first_day}."
+        "whose cap is reached, or whose owner has said no in any run, sends nothing. "
+        + ("The day is the clock's (UTC)." if job.system_noise else f"Days are simulated, from day {job.first_day} on.")
     )
     return told
 
@@ -171,9 +173,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             *rows,
         ],
         "Randomness and known side channels": [
-            f"- Randomness: simulation: {EXACT_LAW if job.exact else statement['trust']['randomness']}. Whoever knows "
-            "a seed can remove noise that was drawn from it. Real devices must draw from the operating system "
-            "(DeviceStream.from_system).",
+            f"- Randomness: {noise_in_words(job, EXACT_LAW if job.exact else None)}.",
             "- Participation: that a device sends, how many reports up to its cap, and of which key, is visible to the "
             "transport. It depends on how much happened on the device and on its locale, and is not protected.",
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",

@@ -21,6 +21,7 @@ from aggregate.trust import NEIGHBOURS, CentralBaseline, Claim, LocalTrust, Shuf
 from experiments.folder.layout import AUDIT, STATEMENT, STATEMENT_PAGE
 from experiments.folder.store import RunFolder
 from experiments.job import Job
+from experiments.noise import noise_in_words
 from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
@@ -99,7 +100,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
     anything for so few reports.
     """
     job, trust, claim = terms.job, terms.job.trust, terms.claim
-    cost = micro_epsilon(trust.cost(terms.mechanism))
+    cost = micro_epsilon(trust.cost(terms.mechanism, job.reports))
     job.caps.budget.check_plan(cost, reports_per_day=job.reports_a_day, reports=job.reports)
     return {
         "run": {
@@ -108,6 +109,11 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "configuration_sha256": hashlib.sha256(config.encode()).hexdigest(),
         },
         "trust": {"model": trust.name, "baseline": trust.baseline, **asdict(trust.words)},
+        "noise": {
+            "from": "system" if job.system_noise else "seed",
+            "words": noise_in_words(job),
+            "brought": job.brought,
+        },
         "unit": {
             "protected": terms.protected,
             "is_a_person": terms.is_a_person,
@@ -120,7 +126,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "kept": kept(job),
             "shared_with_other_runs": job.ledger is not None,
             "caps": asdict(job.caps),
-            "first_day": job.first_day,
+            "first_day": job.simulated_day,
             "cost_of_a_report": cost / MICRO,
             "polls_paid": terms.polls_paid,
             "devices_charged": terms.devices_charged,
@@ -153,7 +159,7 @@ def guarantee(job: Job, mechanism: Mechanism, protected: str) -> dict[str, Any]:
         "epsilon_per_report": local,
         "reports_per_device": job.reports,
         "epsilon_per_device": None if local is None else job.reports * local,
-        "randomness": f"simulation: {words.randomness}; not for real devices",
+        "randomness": noise_in_words(job),
     }
 
 
@@ -245,6 +251,16 @@ def headline(statement: dict[str, Any], spent: str) -> str:
     )
 
 
+def simulation(statement: Mapping[str, Any]) -> str:
+    """Why the run protects nobody, where what devices draw comes from the seed; else nothing."""
+    if statement["noise"]["from"] == "system":
+        return ""
+    return (
+        "SIMULATION: the noise of this run comes from its seed, and whoever knows the seed can take it off; the "
+        "statement holds for the mechanism, and for runs with noise=system."
+    )
+
+
 def card_facts(statement: dict[str, Any]) -> dict[str, str]:
     """Lines for a data set's card."""
     spent, central = statement["spent"], statement["central"]
@@ -278,10 +294,5 @@ def summary(statement: dict[str, Any], local: str, where: str) -> str:
     told.append(f"Protected unit: {unit['protected']}.")
     if not unit["is_a_person"]:
         told.append("This unit is smaller than a person.")
-    told.append(
-        "This run was a simulation whose noise comes from a seed: the statement holds for the mechanism, and for "
-        "real devices that draw from the operating system."
-        if trust["seeded"]
-        else f"This run was a simulation; its noise is {trust['randomness']}."
-    )
+    told.append(simulation(statement) or "Devices' noise came from the operating system and is no function of a seed.")
     return " ".join(told)

@@ -92,7 +92,9 @@ def _ledger(statement: dict[str, Any]) -> list[str]:
         "report is made. A device that would pass a cap stays silent, and the server is not told why: it sees how many "
         "reports it has. A poll is sent only after a minimum batch has reserved what it costs; one that is called off "
         "costs nobody anything.",
-        f"- Round 0 is on day {ledger['first_day']}, each further round a day later.",
+        "- A round is on the day of the clock (UTC) on which it was first debited."
+        if ledger["first_day"] is None
+        else f"- Days are simulated: round 0 is on day {ledger['first_day']}, each further round a day later.",
         "- The ledger is a file that all runs and use cases over these devices debit, so spending adds up in it."
         if ledger["shared_with_other_runs"]
         else "- The ledger was made for this run and is gone with it: what other runs cost the same devices is not in "
@@ -212,9 +214,7 @@ def _composition(statement: dict[str, Any]) -> list[str]:
 def _side_channels(statement: dict[str, Any]) -> list[str]:
     trust = statement["trust"]
     return [
-        f"- Randomness: simulation: {trust['randomness']}. Whoever knows a seed can remove noise that was drawn from "
-        "it. "
-        "Real devices must draw from the operating system (DeviceStream.from_system).",
+        f"- Randomness: {statement['noise']['words']}.",
         "- Participation: the exact number of reports of each round is visible, and the network sees who sends. That a "
         "device takes part is not protected.",
         "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee. Mechanisms "

@@ -12,13 +12,14 @@ from aggregate.fragments import FragmentRule, Law, at_least, at_most, law_of, re
 from aggregate.histogram import Histogram
 from aggregate.secure_aggregation import SecureAggregation
 from aggregate.trust import CentralBaseline, Collected, LocalTrust, Trust
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.distributed_unary import DistributedUnaryEncoding
 from privacy.integer_noise import binomial_noise
 from privacy.mechanism import Mechanism, Tally
 from privacy.poll import Choice, ReportBatch
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from privacy.units import Neighbours
 from tests.aggregate.asks import FakeNeeds, ask_of
 
@@ -304,7 +305,9 @@ def test_end_to_end_through_shares_of_reports() -> None:
     ask = trust.ask(use_case="mail", round=0, mechanism=mechanism, needs=FakeNeeds(), minimum_batch=20_000, rng=rng)
     values = rng.permutation(np.repeat(np.arange(61), counts))
     batch = ReportBatch("mail", np.arange(20_000), mechanism.privatize(values, rng))
-    collected = trust.collect(sealed([batch], {"mail": ask}, simulated_masks(0)), [ask], 20_000, {"mail": rng})["mail"]
+    collected = trust.collect(sealed([batch], {"mail": ask}, NoiseSource.seeded(0)), [ask], 20_000, {"mail": rng})[
+        "mail"
+    ]
     found = rule.decide(ask, collected, names(60)).histogram
     assert found.values == ("fragment 3", "fragment 41", "fragment 7")
     truth = np.array([3000, 1500, 900])

@@ -12,12 +12,13 @@ import pytest
 
 from aggregate.intake import BatchError, PermutedSum, check_minimum_batch, intake
 from aggregate.secure_aggregation import SharedSum
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.hashing import hash_strings
 from privacy.mechanism import Tally
 from privacy.poll import ReportBatch
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from privacy.secret_sharing import Batch
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.aggregate.asks import ask_of
@@ -235,7 +236,7 @@ def shared(n: int = 20) -> tuple[Any, list[ReportBatch]]:
     plain = ask_of(RR)
     ask = replace(plain, shares=Batch.of(RR, minimum_reports=2, batch_id=bytes(16)))
     reports = ReportBatch("mail", np.arange(n), RR.privatize(np.arange(n) % 9, rng()))
-    return ask, list(sealed([reports], {"mail": ask}, simulated_masks(0)))
+    return ask, list(sealed([reports], {"mail": ask}, NoiseSource.seeded(0)))
 
 
 def test_shares_where_whole_reports_are_expected() -> None:

@@ -16,12 +16,12 @@ from aggregate.round import RoundRecord, RoundState, Rules, play_round, slate_of
 from aggregate.secure_aggregation import SecureAggregation
 from aggregate.selection import RandomSelector, RankSelector, SampleSelector, ZScoreSelector
 from aggregate.trust import LocalTrust
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from embed.hashed import HashedFakeEncoder
 from privacy.no_privacy import NoPrivacy
 from privacy.poll import Advance, Ask, ReportBatch
 from privacy.randomized_response import RandomizedResponse
-from privacy.randomness import DeviceStream, Stage, seed_sequence
+from privacy.randomness import DeviceStream, NoiseSource, Stage, seed_sequence
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from synth.scripted import ScriptedFakeGenerator
 
@@ -47,7 +47,7 @@ class FakeFleet:
         batch = ReportBatch(
             self.use_case or ask.use_case, np.arange(self.devices), ask.mechanism.privatize(values, rng)
         )
-        yield from sealed([batch], {batch.use_case: ask}, simulated_masks(0))
+        yield from sealed([batch], {batch.use_case: ask}, NoiseSource.seeded(0))
 
 
 def rules(**changes: object) -> Rules:
@@ -80,7 +80,7 @@ def first_state(n: int = CANDIDATES) -> RoundState:
 
 
 def play(state: RoundState, fleet: FakeFleet | None = None, seed: int = 0, **changes: object):
-    return play_round(state, rules(**changes), fleet or FakeFleet(), seed, quiet)
+    return play_round(state, rules(**changes), fleet or FakeFleet(), seed, NoiseSource.seeded(seed), quiet)
 
 
 def same(a: RoundRecord, b: RoundRecord) -> bool:

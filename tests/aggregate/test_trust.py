@@ -13,13 +13,14 @@ from aggregate.intake import BatchError, PermutedSum, intake
 from aggregate.secure_aggregation import SecureAggregation
 from aggregate.trust import CentralBaseline, Collected, LocalTrust, ShuffledTrust, Trust
 from device_poll import sealing
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from privacy.accounting import amplify_by_shuffling, group_delta
 from privacy.gaussian import gaussian_epsilon
 from privacy.mechanism import Mechanism
 from privacy.no_privacy import NoPrivacy
 from privacy.poll import Ask, ReportBatch
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from privacy.units import Neighbours
 from tests.aggregate.asks import FakeNeeds, ask_of
 
@@ -59,7 +60,7 @@ def ask_by(trust: Trust, seed: int = 0, use_case: str = "mail", asked: np.ndarra
 
 def collect(trust: Trust, seed: int = 0, n: int = DEVICES, minimum: int = BATCH) -> tuple[Ask, Collected]:
     ask = ask_by(trust, seed)
-    arriving = sealed(batches(ask.mechanism, seed, n), {"mail": ask}, simulated_masks(seed))
+    arriving = sealed(batches(ask.mechanism, seed, n), {"mail": ask}, NoiseSource.seeded(seed))
     return ask, trust.collect(arriving, [ask], minimum, {"mail": np.random.default_rng(seed)})["mail"]
 
 
@@ -121,13 +122,13 @@ def test_which_use_cases_are_collected_together_changes_no_result(trust):
         rngs = {key: np.random.default_rng([5, place]) for place, key in enumerate(keys)}
         streams = [batches(asks[key].mechanism, keys.index(key), use_case=key) for key in wanted]
         mixed = (batch for group in zip(*streams, strict=True) for batch in group)
-        return trust.collect(sealed(mixed, asks, simulated_masks(0)), [asks[key] for key in wanted], BATCH, rngs)
+        return trust.collect(sealed(mixed, asks, NoiseSource.seeded(0)), [asks[key] for key in wanted], BATCH, rngs)
 
     together = collected("chat", "mail")
     assert set(together) == set(keys)
     for key in keys:
         alone = collected(key)[key]
-        if trust.words.seeded:
+        if trust.words.repeats:
             assert np.array_equal(alone.tally.sums, together[key].tally.sums)
             assert np.array_equal(alone.estimate.counts, together[key].estimate.counts)
         else:  # the operating system's noise: two draws, each within five standard errors of the truth
@@ -138,11 +139,11 @@ def test_which_use_cases_are_collected_together_changes_no_result(trust):
 @pytest.mark.parametrize("trust", MODELS, ids=NAMES)
 def test_only_what_is_asked_for_is_estimated(trust):
     asked, ask = np.array([2, 0, 7]), ask_by(trust, asked=np.array([2, 0, 7]))
-    arriving = sealed(batches(ask.mechanism, 0), {"mail": ask}, simulated_masks(0))
+    arriving = sealed(batches(ask.mechanism, 0), {"mail": ask}, NoiseSource.seeded(0))
     some = trust.collect(arriving, [ask], BATCH, {"mail": np.random.default_rng(0)})["mail"].estimate
     every = collect(trust)[1].estimate
     assert some.counts.shape == some.stderr.shape == (3,) and some.reports == every.reports == DEVICES
-    if trust.words.seeded:
+    if trust.words.repeats:
         assert np.array_equal(some.counts, every.counts[asked]) and np.array_equal(some.stderr, every.stderr[asked])
     else:
         assert (np.abs(some.counts - TRUTH[asked]) < 5 * some.stderr).all()
@@ -183,7 +184,7 @@ def test_an_ask_of_another_trust_model_is_refused():
     with pytest.raises(ValueError, match="the ask of 'mail' has no batch of shares; make it with SecureAggregation"):
         shares.collect(batches(plain.mechanism, 0), [plain], BATCH, {"mail": np.random.default_rng(0)})
     sealed_ask = ask_by(shares)
-    arriving = sealed(batches(sealed_ask.mechanism, 0), {"mail": sealed_ask}, simulated_masks(0))
+    arriving = sealed(batches(sealed_ask.mechanism, 0), {"mail": sealed_ask}, NoiseSource.seeded(0))
     with pytest.raises(BatchError, match="a share arrived where whole reports were expected"):
         LocalTrust().collect(arriving, [sealed_ask], BATCH, {"mail": np.random.default_rng(0)})
 

@@ -27,6 +27,7 @@ from privacy.ledger_stores import SimulatedLedger
 from privacy.no_privacy import NoPrivacy
 from privacy.poll import ReportBatch
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 
 CMS = CountMeanSketch(epsilon=4.0, rows=16, columns=64, hash_seed=1)
 HCMS = HadamardCountMeanSketch(epsilon=4.0, rows=16, columns=64, hash_seed=2)
@@ -56,6 +57,7 @@ def fleet(*use_cases: Held, devices: int = 2000, **changes: Any) -> EventFleet:
         "activity": Activity(mean=130.0, sigma=1.0),
         "cap": 2,
         "seed": 5,
+        "noise": NoiseSource.seeded(5),
         "opt_in": 0.8,
         **changes,
     }

@@ -26,7 +26,7 @@ def scalar_day(fleet: EventFleet, day: int, block_devices: int) -> list[tuple[st
     table = World(**{f.name: getattr(fleet, f.name) for f in dataclasses.fields(World)})._events
     for block, start in enumerate(range(0, fleet.devices, block_devices)):
         n = min(block_devices, fleet.devices - start)
-        chunk = ((fleet.segment_number + 1) << 96) + block
+        chunk = (fleet.segment_number << 96) + block
 
         def stream(stage: Stage, chunk: int) -> DeviceStream:
             return DeviceStream.simulation(seed=fleet.seed, round=day, stage=stage, chunk=chunk)
@@ -36,26 +36,27 @@ def scalar_day(fleet: EventFleet, day: int, block_devices: int) -> list[tuple[st
         rng = generator(fleet, day, Stage.EVENTS, block)
         events = rng.poisson(rates)
         happened = iter(table.draw(int(events[agreed].sum()), rng).tolist())
-        streams = [stream(Stage.PRIVATIZE, chunk + (which << 64)) for which in range(len(fleet.held))]
         picks = stream(Stage.PICK, chunk)
-        block_found: list[list[tuple[str, int, bytes]]] = [[] for _ in fleet.held]
+        taken: list[list[tuple[int, int, int]]] = [[] for _ in fleet.held]
         for device in range(n):
-            store: list[tuple[int, Any]] = []
+            store: list[tuple[int, int]] = []
             for _ in range(int(events[device]) if agreed[device] else 0):
                 which, value = divmod(next(happened), 5)
-                use_case = fleet.held[which]
-                if use_case.fits[value]:  # privatized at once: only the record is kept
-                    record = use_case.mechanism.privatize(use_case.encoded[value : value + 1], streams[which])[0]
-                    store.append((which, record))
-            for _ in range(min(fleet.cap, len(store))):
+                if fleet.held[which].fits[value]:
+                    store.append((which, value))
+            for slot in range(min(fleet.cap, len(store))):
                 at = int(random_words(picks, 1)[0]) * len(store) >> 64
-                which, record = store[at]
+                which, value = store[at]
                 store[at] = store[0]
                 store.pop(0)
-                block_found[which].append(
-                    (fleet.held[which].key, fleet.first_device + start + device, record.tobytes())
-                )
-        found += [entry for of_use_case in block_found for entry in of_use_case]
+                taken[which].append((fleet.first_device + start + device, slot, value))
+        for use_case, own in zip(fleet.held, taken, strict=True):
+            numbers, slots, values = (np.array(column, dtype=np.int64) for column in zip(*own, strict=True))
+            noise = fleet.noise.of(fleet._asked, use_case.key, block, numbers, slots, values)
+            rng = noise.stream(Stage.PRIVATIZE, round=day)
+            for number, value in zip(numbers.tolist(), values.tolist(), strict=True):  # one report after the other
+                report = use_case.mechanism.privatize(use_case.encoded[value : value + 1], rng)
+                found.append((use_case.key, number, report[0].tobytes()))
     return found
 
 
@@ -87,7 +88,7 @@ def test_workers_change_no_report_and_no_truth() -> None:
     for a, b in zip(one.truth(0), three.truth(0), strict=True):
         np.testing.assert_array_equal(a.counts, b.counts)
         assert (a.reports, dict(a.dropped)) == (b.reports, dict(b.dropped))
-    tallies = [f.shortcut(0, 1, np.random.default_rng(0))[0].sums for f in (one, three)]
+    tallies = [f.shortcut(0, 1)[0].sums for f in (one, three)]
     np.testing.assert_array_equal(*tallies)
 
 

@@ -76,7 +76,7 @@ def test_a_day_that_is_sent_again_is_the_same_and_costs_nothing() -> None:
     half.close()  # as if killed
     first, before = sent(some), book.spent(np.arange(3000))
     assert equal(first, sent(some)) and np.array_equal(before, book.spent(np.arange(3000)))
-    assert equal(first, sent(dataclasses.replace(some, accounts=None)))
+    assert equal(first, sent(dataclasses.replace(some, accounts=None))), "all had budget"
 
 
 def test_who_opts_out_later_stays_silent() -> None:

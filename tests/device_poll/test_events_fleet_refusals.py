@@ -66,7 +66,7 @@ def test_indices_outside_the_domain(encoded: list[int]) -> None:
     use_case = dataclasses.replace(held("a.en", RR), encoded=np.array(encoded))
     message = rf"a\.en: values are encoded as {min(encoded)} to {max(encoded)}; expected 0 to 4"
     with pytest.raises(PopulationError, match=message):
-        fleet(use_case).shortcut(0, 0, np.random.default_rng(0))
+        fleet(use_case).shortcut(0, 0)
     with pytest.raises(ValueError, match="expected"):
         sent(fleet(use_case))
 
@@ -77,4 +77,4 @@ def test_arguments_out_of_range() -> None:
     with pytest.raises(PopulationError, match="device is 2000; expected one of this segment, 0 to 1999"):
         fleet().report_log(0, 2000)
     with pytest.raises(PopulationError, match="which is 1; expected a use case, 0 to 0"):
-        fleet().shortcut(0, 1, np.random.default_rng(0))
+        fleet().shortcut(0, 1)

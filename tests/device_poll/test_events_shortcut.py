@@ -20,6 +20,7 @@ from privacy.hashing import hash_strings
 from privacy.ledger_stores import SimulatedLedger
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.device_poll.event_fleets import accounts
 
@@ -39,7 +40,9 @@ def held(key: str, share: float, mechanism: Any = None, encoded: Any = None, fit
 
 def fleet(seed: int, **changes: Any) -> EventFleet:
     values: dict[str, Any] = {"activity": Activity(mean=2.0, sigma=1.5), "cap": 2, "opt_in": 0.7, **changes}
-    some = EventFleet(held=(held("a", 0.35), held("b", 0.65)), devices=DEVICES, seed=seed, **values)
+    some = EventFleet(
+        held=(held("a", 0.35), held("b", 0.65)), devices=DEVICES, seed=seed, noise=NoiseSource.seeded(seed), **values
+    )
     if some.accounts is not None:
         some.enroll()
     return some
@@ -47,11 +50,10 @@ def fleet(seed: int, **changes: Any) -> EventFleet:
 
 def one_day(some: EventFleet, by_shortcut: bool) -> list[float]:
     """What a day can show: reports and drops of both use cases, counts of values."""
-    rng = np.random.default_rng(0)
     truths: list[Sent] = []
     if by_shortcut:
         for which in range(2):
-            tally, truth = some.shortcut(0, which, rng)
+            tally, truth = some.shortcut(0, which)
             assert tally.reports == truth.reports and np.array_equal(tally.sums, truth.counts)  # no noise here
             truths.append(truth)
     else:
@@ -76,7 +78,7 @@ def two_days_on_a_budget(some: EventFleet, by_shortcut: bool) -> list[float]:
     days = []
     for day in range(2):
         if by_shortcut:
-            days.append(some.shortcut(day, 0, np.random.default_rng(0))[1])
+            days.append(some.shortcut(day, 0)[1])
         else:
             for _ in some.send(day):
                 pass
@@ -120,11 +122,11 @@ def test_the_shortcut_has_the_law_of_the_report_path(make: Callable[..., EventFl
 
 
 def test_a_day_is_one_draw_whichever_use_case_is_asked() -> None:
-    some, rng = fleet(3), np.random.default_rng(0)
-    first, second = (some.shortcut(0, which, rng)[1] for which in range(2))
-    assert np.array_equal(first.counts, some.shortcut(0, 0, rng)[1].counts)
+    some = fleet(3)
+    first, second = (some.shortcut(0, which)[1] for which in range(2))
+    assert np.array_equal(first.counts, some.shortcut(0, 0)[1].counts)
     assert not np.array_equal(first.counts, second.counts)
-    assert not np.array_equal(first.counts, some.shortcut(1, 0, rng)[1].counts), "another day"
+    assert not np.array_equal(first.counts, some.shortcut(1, 0)[1].counts), "another day"
 
 
 def test_with_values_that_all_fit_shortcut_and_path_send_equally_many() -> None:
@@ -132,7 +134,7 @@ def test_with_values_that_all_fit_shortcut_and_path_send_equally_many() -> None:
     all_fit = dataclasses.replace(fleet(1), held=(held("a", 1.0, fits=np.ones(4, dtype=bool)),))
     for day in range(3):
         (truth,) = all_fit.truth(day)
-        _, quick = all_fit.shortcut(day, 0, np.random.default_rng(0))
+        _, quick = all_fit.shortcut(day, 0)
         assert truth.reports == quick.reports
         assert dict(truth.dropped) == dict(quick.dropped)
 
@@ -149,10 +151,11 @@ MECHANISMS = [
 @pytest.mark.parametrize(("mechanism", "encoded"), MECHANISMS, ids=lambda m: getattr(m, "name", ""))
 def test_tallies_of_both_paths_estimate_the_truth(mechanism: Any, encoded: np.ndarray) -> None:
     some = EventFleet(
-        held=(held("a", 1.0, mechanism, encoded),), devices=30_000, activity=Activity(), cap=1, seed=2, opt_in=0.9
-    )
+        held=(held("a", 1.0, mechanism, encoded),), devices=30_000, activity=Activity(), cap=1, seed=2, opt_in=0.9,
+        noise=NoiseSource.seeded(2),
+    )  # fmt: skip
     reports = np.concatenate([batch.reports for batch in some.send(0)])
-    tally, quick = some.shortcut(0, 0, np.random.default_rng(4))
+    tally, quick = some.shortcut(0, 0)
     for found, truth in ((mechanism.tally(reports), some.truth(0)[0]), (tally, quick)):
         assert found.reports == truth.reports and found.sums.shape == mechanism.tally(reports[:0]).sums.shape
         estimate, counts = mechanism.estimate(found, encoded[:3]), truth.counts[:3]

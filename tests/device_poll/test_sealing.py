@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from device_poll.sealing import sealed, simulated_masks
+from device_poll.sealing import sealed
 from privacy import secret_sharing
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.distributed_unary import DistributedUnaryEncoding
@@ -18,6 +18,7 @@ from privacy.hashing import hash_strings
 from privacy.mechanism import Mechanism
 from privacy.poll import Ask, ReportBatch
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from privacy.secret_sharing import Aggregator, Batch, BatchError, Share, recombine
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.aggregate.asks import ask_of
@@ -46,7 +47,7 @@ def envelopes(mechanism: Mechanism, sizes: tuple[int, ...], use_case: str = "mai
 
 
 def split_up(ask: Ask, batches: list[ReportBatch], seed: int = SEED) -> list[ReportBatch]:
-    return list(sealed(batches, {ask.use_case: ask}, simulated_masks(seed)))
+    return list(sealed(batches, {ask.use_case: ask}, NoiseSource.seeded(seed)))
 
 
 def shares(batches: list[ReportBatch]) -> Iterator[Share]:
@@ -116,7 +117,7 @@ def test_blocks_are_numbered_over_all_batches_of_an_ask(monkeypatch: pytest.Monk
     mail, chat = shared(OUE), shared(RR, "chat")
     one, two = envelopes(OUE, (25, 10)), envelopes(RR, (15,), "chat")
     mixed = [one[0], two[0], one[1]]
-    travelling = list(sealed(mixed, {"mail": mail, "chat": chat}, simulated_masks(SEED)))
+    travelling = list(sealed(mixed, {"mail": mail, "chat": chat}, NoiseSource.seeded(SEED)))
     places = [
         (batch.use_case, share.sequence, share.party, len(share.words))
         for batch, share in zip(travelling, shares(travelling), strict=True)
@@ -156,7 +157,9 @@ def test_an_ask_without_shares_leaves_reports_as_they_are() -> None:
     assert [id(batch) for batch in split_up(plain, batches)] == [id(batch) for batch in batches]
     mixed = list(
         sealed(
-            [*batches, *envelopes(RR, (5,), "chat")], {"mail": plain, "chat": shared(RR, "chat")}, simulated_masks(SEED)
+            [*batches, *envelopes(RR, (5,), "chat")],
+            {"mail": plain, "chat": shared(RR, "chat")},
+            NoiseSource.seeded(SEED),
         )
     )
     assert [isinstance(batch.reports, Share) for batch in mixed] == [False, False, False, True, True]
@@ -170,7 +173,7 @@ def test_reports_are_split_when_they_are_taken_and_no_sooner() -> None:
             taken.append(len(taken))
             yield batch
 
-    travelling = sealed(arriving(), {"mail": shared(OUE)}, simulated_masks(SEED))
+    travelling = sealed(arriving(), {"mail": shared(OUE)}, NoiseSource.seeded(SEED))
     next(travelling)
     assert taken == [0]
 

@@ -13,8 +13,8 @@ import pytest
 
 import experiments.audit.run
 from aggregate.trust import CentralBaseline, LocalTrust
-from device_poll.accounts import PopulationLedger
 from device_poll.cohorts import draw_cohorts
+from device_poll.device_ledger import DeviceLedger
 from device_poll.town.build import build_town
 from embed.compact import compact
 from experiments.audit.mechanism import MechanismAudit
@@ -126,7 +126,7 @@ def test_as_many_devices_report_as_did_in_the_run(smoke, compose_job, tmp_path, 
     """Some were silent for lack of budget; more reports than the run had would hide the canary better."""
     ledger, caps = tmp_path / "ledger.db", ("caps.lifetime=4", "caps.daily=4")
     with contextlib.closing(
-        PopulationLedger(ledger, device_ids=residents(), budget=Budget.of(lifetime=4.0, daily=4.0))
+        DeviceLedger(ledger, device_ids=residents(), budget=Budget.of(lifetime=4.0, daily=4.0))
     ) as before:
         spent, other = np.arange(0, 900, 3), Token(use_case="emoji", round=0, day=3)
         before.opt_in(spent)

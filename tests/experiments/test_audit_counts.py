@@ -20,6 +20,7 @@ from experiments.finished import load_run
 from experiments.folder.store import RunFolder, StoreError
 from privacy.mechanism import Reports
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.experiments.conftest import contents
 from tests.experiments.use_case_files import play, screen, write_files
@@ -218,7 +219,7 @@ def test_a_shared_ledger_is_not_needed(tmp_path, files):
 def load_groups(job):
     from experiments.count.counting import build_groups
 
-    return build_groups(job)[0]
+    return build_groups(job, NoiseSource.seeded(job.seed))[0]
 
 
 def test_what_cannot_be_audited(tmp_path, files):

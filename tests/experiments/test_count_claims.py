@@ -18,6 +18,7 @@ from experiments.folder.store import StoreError
 from experiments.statement.count import build_statement
 from experiments.statement.facts import most_revealing
 from privacy.randomized_response import RandomizedResponse
+from privacy.randomness import NoiseSource
 from tests.experiments.use_case_files import job_of as loaded
 from tests.experiments.use_case_files import play, screen, write_files
 
@@ -47,7 +48,7 @@ def test_the_claim_is_that_of_the_poll_that_reveals_most():
 
 def test_nothing_is_claimed_of_a_key_to_come_that_a_minimum_batch_would_not_keep(tmp_path, files):
     job = job_of(files, "health_types", "trust=shuffled", "population=40000")
-    ((group,), _) = build_groups(job)
+    ((group,), _) = build_groups(job, NoiseSource.seeded(job.seed))
     before, after = (build_statement(job, group.keys, came, "config") for came in ({}, {"health_types": 30_000}))
     floor = job.trust.claim(group.keys[0].mechanism, job.minimum_batch).epsilon
     assert before["central"]["epsilon"] == floor > 2 * after["central"]["epsilon"]
@@ -96,7 +97,7 @@ def test_a_ledger_without_the_debits_of_a_complete_key_is_refused(tmp_path, file
     [("new_words", {"secure_aggregation", "central"}), ("genmoji_fragments", {"central"}), ("health_types", set())],
 )
 def test_the_statement_lists_no_trust_model_that_the_run_would_refuse(files, experiment, impossible):
-    groups, _ = build_groups(job := job_of(files, experiment))
+    groups, _ = build_groups(job := job_of(files, experiment), NoiseSource.seeded(0))
     stated = build_statement(job, [key for group in groups for key in group.keys], {}, "config")["trust_models"]
     assert {row["model"] for row in stated if "not_possible" in row} == impossible
     for name in sorted(impossible):

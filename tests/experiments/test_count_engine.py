@@ -17,7 +17,7 @@ from hydra.errors import InstantiationException
 
 import experiments.count.counting
 from aggregate.intake import BatchError
-from device_poll.accounts import PopulationLedger
+from device_poll.device_ledger import DeviceLedger
 from device_poll.population import PopulationError
 from experiments.count.segments import DeviceNames
 from experiments.folder.store import RunFolder, StoreError
@@ -247,7 +247,7 @@ def test_more_values_than_shares_can_carry(tmp_path, files):
 @contextlib.contextmanager
 def ledger_of(path: Path, devices: int = DEVICES):
     budget = Budget.of(lifetime=6.0, daily=6.0)
-    with contextlib.closing(PopulationLedger(path, device_ids=DeviceNames(devices), budget=budget)) as ledger:
+    with contextlib.closing(DeviceLedger(path, device_ids=DeviceNames(devices), budget=budget)) as ledger:
         ledger.verify()
         yield ledger
 

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from hydra.errors import InstantiationException
 
+import device_poll.accounts
 import experiments.refine.refinement
 import experiments.run
-from device_poll.accounts import PopulationLedger
+from device_poll.device_ledger import DeviceLedger
 from device_poll.population import PopulationError
 from device_poll.town.build import build_town
 from experiments.folder.store import StoreError
@@ -31,7 +32,7 @@ from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.experiments.conftest import contents
 
 DEVICES = 900
-CAP_4 = Budget.of(lifetime=4.0, daily=4.0)
+CAP_4, CAP_64 = Budget.of(lifetime=4.0, daily=4.0), Budget.of(lifetime=64.0, daily=64.0)
 LOOSE = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6")
 """A run of one poll that is quick."""
 
@@ -49,8 +50,8 @@ def residents() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def ledger_of(path: Path):
-    with contextlib.closing(PopulationLedger(path, device_ids=residents(), budget=CAP_4)) as ledger:
+def ledger_of(path: Path, budget: Budget = CAP_4):
+    with contextlib.closing(DeviceLedger(path, device_ids=residents(), budget=budget)) as ledger:
         ledger.verify()
         yield ledger
 
@@ -122,9 +123,9 @@ def test_devices_without_budget_are_silent_and_everything_counts_the_others(smok
     }  # fmt: skip
     # Who was silent, and what others charged, is on the devices' side.
     hidden = of(place, "oracle/ledger.json")
-    assert hidden["silent_without_budget"] == DEVICES - left and hidden["charged_over_all_use_cases"] == DEVICES
+    assert hidden["silent"] == DEVICES - left and hidden["charged_over_all_use_cases"] == DEVICES
     public = {name: data for name, data in contents(folder).items() if "oracle/" not in name}
-    assert not [name for name, data in public.items() if b"silent_without_budget" in data or b"charged_over" in data]
+    assert not [name for name, data in public.items() if b'"silent"' in data or b"charged_over" in data]
 
 
 class Killed(BaseException):
@@ -158,7 +159,7 @@ def test_killed_around_every_debit_a_run_ends_the_same_and_debits_nobody_twice(s
     for number, end in enumerate(KILLS):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             for name in ("debit", "send"):
-                patch.setattr(PopulationLedger, name, dying(getattr(PopulationLedger, name), name, end))
+                patch.setattr(DeviceLedger, name, dying(getattr(DeviceLedger, name), name, end))
             folder = experiments.run.RunFolder
             patch.setattr(folder, "write_bytes", dying(folder.write_bytes, None, end))
             smoke("broken", *overrides, ledger)
@@ -234,7 +235,6 @@ def test_a_ledger_that_does_not_fit_is_refused_before_any_work(smoke, tmp_path):
         pass
     (tmp_path / "notes.txt").write_text("mine" * 500)
     for overrides, said in (
-        ([f"ledger={path}", "caps.lifetime=4", "devices.devices=800"], "is the ledger of 900 other devices; got a po"),
         ([f"ledger={path}", "caps.lifetime=8"], "caps are a promise to the devices and cannot change"),
         ([f"ledger={tmp_path / 'no' / 'ledger.db'}"], "cannot be opened"),
         ([f"ledger={tmp_path / 'notes.txt'}"], "cannot be opened"),
@@ -245,6 +245,72 @@ def test_a_ledger_that_does_not_fit_is_refused_before_any_work(smoke, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine" * 500
     if os.geteuid() == 0:
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_opts_out_is_not_asked_by_any_later_run_and_who_is_new_may_join(smoke, tmp_path):
+    """1,500 devices opted out and the next run polled them all, once; and one new device made a run refuse the file."""
+    path = tmp_path / "ledger.db"
+    with ledger_of(path, CAP_64) as ledger:
+        everybody = np.arange(DEVICES)
+        ledger.enroll(everybody, np.ones(DEVICES, dtype=bool))
+        ledger.opt_out(everybody[:600])
+    shared = (*LOOSE, f"ledger={path}", "caps.lifetime=64")
+    first = smoke("first", *shared)
+    assert of(first, "rounds/000/round.json")["reports"] == DEVICES - 600
+    second = smoke("second", *shared, "seed=1", "devices.seed=0", "devices.devices=1000")
+    assert of(second, "rounds/000/round.json")["reports"] == 1000 - 600
+    with ledger_of(path, CAP_64) as ledger:
+        assert not ledger.spent(everybody[:600]).any() and (ledger.spent(everybody[600:]) == 8 * MICRO).all()
+        assert ledger.accounts == 1000
+    with pytest.raises(PopulationError, match="round 0 has 0 devices that can report"):
+        with ledger_of(path, CAP_64) as ledger:
+            ledger.opt_out(everybody)
+        smoke("third", *shared, "seed=2", "devices.seed=0")
+
+
+def test_a_round_under_system_noise_is_on_the_day_of_the_clock(smoke, tmp_path, monkeypatch):
+    """The day is fixed by the first debit: a run that is killed before midnight goes on with it, and pays once."""
+    path, today = tmp_path / "ledger.db", [20_000]
+    monkeypatch.setattr(device_poll.accounts.time, "time", lambda: 86_400.0 * today[0] + 5)
+    shared = (*LOOSE, f"ledger={path}", "caps.lifetime=4", "noise=system")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        folder = experiments.run.RunFolder
+        write = folder.write_bytes
+
+        def dying(self, name, *args, **kwargs):
+            if name == "rounds/000/tally.npz":
+                raise Killed
+            write(self, name, *args, **kwargs)
+
+        patch.setattr(folder, "write_bytes", dying)
+        smoke("run", *shared)
+    with ledger_of(path) as ledger:
+        assert (ledger.spent_on(20_000, np.arange(DEVICES)) == 4 * MICRO).all()
+    today[0] += 1
+    run = smoke("run", *shared)
+    assert of(run, "rounds/000/round.json")["reports"] == DEVICES
+    assert (
+        of(run, "rounds/000/oracle/ledger.json")["day"] == 20_000 and of(run, "run.json")["ledger"]["first_day"] is None
+    )
+    with ledger_of(path) as ledger:
+        assert (everyone(ledger) == 4 * MICRO).all() and not ledger.spent_on(20_001, np.arange(DEVICES)).any()
+    # The same command in another folder has another key, so it is another spend, for which nobody has budget.
+    with pytest.raises(PopulationError, match="round 0 has 0 devices that can report"):
+        smoke("again", *shared)
+
+
+def test_simulated_days_need_seeded_noise(compose_job):
+    for overrides, said in (
+        (
+            ["experiment=smoke", "noise=system", "first_day=3"],
+            "first_day is 3, but with noise=system a poll is debited",
+        ),
+        (["experiment=emoji", "noise=system", "days=2"], "days is 2, but with noise=system a run plays one day"),
+        (["experiment=smoke", "noise=os"], "noise is 'os'; expected one of auto, system, seeded"),
+    ):
+        with pytest.raises(InstantiationException) as refused:
+            compose_job(*overrides)
+        assert said in str(refused.value.__cause__)
 
 
 def test_days_out_of_range_and_the_place_of_a_ledger(compose_job):

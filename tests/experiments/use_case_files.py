@@ -85,8 +85,9 @@ def arguments(files: Path, experiment: str, *overrides: str) -> list[str]:
     name = FILE[experiment]
     path = [] if name is None else [f"vocabulary.path={files / name}"]
     kinds = ["vocabulary.kinds=[emoji]"] if experiment == "genmoji_fragments" else []
+    noise = [] if any(each.startswith("noise=") for each in overrides) else ["noise=seeded"]
     return [
-        f"experiment={experiment}", *path, *kinds, *SMALL[experiment], "population=4000", "minimum_batch=100",
+        f"experiment={experiment}", *path, *kinds, *SMALL[experiment], *noise, "population=4000", "minimum_batch=100",
         "tracker=none", *overrides,
     ]  # fmt: skip
 

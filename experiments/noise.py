@@ -1,0 +1,49 @@
+"""Where the noise of a run comes from: the operating system, or a seed in a simulation that is labelled so.
+
+    noise = noise_of(job, folder)        # privacy.randomness.NoiseSource
+
+A key of the operating system is made once for a run folder and kept under oracle/, so that a run that was killed sends
+the very same reports again. It is the devices' secret: nothing that may be released holds it or anything from which it
+could be computed, and whoever has it can take the noise off.
+"""
+
+from __future__ import annotations
+
+from experiments.folder.layout import FACTS, NOISE_KEY
+from experiments.folder.store import RunFolder, StoreError
+from experiments.job import Job
+from privacy.randomness import NoiseSource
+
+SEEDED = "from the seed: a simulation, since whoever knows the seed can take the noise off"
+SYSTEM = "from the operating system, for this run folder alone; it is kept under oracle/ and is never released"
+
+
+def noise_of(job: Job, folder: RunFolder) -> NoiseSource:
+    """The source of the noise of the job in this folder; made now if the run begins.
+
+    Raises StoreError if the key of a run that was begun is gone or damaged.
+    """
+    if not job.system_noise:
+        return NoiseSource.seeded(job.seed)
+    path = folder.path / NOISE_KEY
+    if not path.exists():
+        if folder.has(FACTS):
+            raise StoreError(
+                f"{path} is missing: the noise of this run cannot be drawn again, so it can be neither continued nor "
+                "looked into; restore the file, or begin another run with out=DIR, which costs the devices anew"
+            )
+        folder.write_secret(NOISE_KEY, NoiseSource.system().secret.hex())
+    try:
+        return NoiseSource(bytes.fromhex(path.read_text(encoding="ascii")), simulated=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} cannot be read (damaged: {type(error).__name__}); restore it, or begin another run with out=DIR, "
+            "which costs the devices anew"
+        ) from None
+
+
+def noise_in_words(job: Job, drawn_with: str | None = None) -> str:
+    """What the noise is drawn with (None: as the trust model has it), and where the key comes from."""
+    words = job.trust.words
+    key = "the key" if words.repeats else "the key of the devices' masks"
+    return f"{drawn_with or words.randomness}; {key} comes {SYSTEM if job.system_noise else SEEDED}"
