@@ -118,7 +118,7 @@ class ReleaseRule:
 
     def decide(self, ask: Ask, collected: Collected, values: Sequence[str]) -> Decided:
         """See `release_histogram`."""
-        return Decided(histogram=release_histogram(collected.estimate, values, self))
+        return Decided(histogram=release_histogram(collected.estimate, values, self, total=collected.total))
 
     def needed(self, trust: Trust, mechanism: Mechanism, reports: int, looked_at: int) -> float:
         """See `count_needed`."""

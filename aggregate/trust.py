@@ -41,10 +41,14 @@ _MOVED_VOTE = math.sqrt(2)  # a vote leaves one count and enters another: how fa
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Collected:
-    """What the server holds of one use case after a poll: a tally that may be kept, and the counts of what is asked."""
+    """What the server holds of one use case after a poll: a tally that may be kept, and the counts of what is asked.
+
+    `total`: what the counts of all values add up to, where that is not the number of reports.
+    """
 
     tally: Tally
     estimate: Estimate
+    total: float | None = None
 
 
 Rngs = Mapping[str, np.random.Generator]

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from aggregate.trust import LocalTrust, Trust
+from aggregate.trust import NEIGHBOURS, LocalTrust, Trust
 from experiments.trackers.tracker import NoTracker, Tracker
 from privacy.budget import LARGEST_BUDGET, Budget, Token, micro_budget, micro_epsilon
 from privacy.mechanism import Mechanism
-from privacy.units import check_delta
+from privacy.units import Unit, check_delta
 
 NOISE = ("auto", "system", "seeded")
 
@@ -53,10 +53,10 @@ class Job:
     `noise` says where the noise comes from: 'system', from the operating system, or 'seeded', repeatable, for
     simulations; 'auto' is the first where devices hold data that somebody brought. `epsilon` is what a report costs;
     `mechanism` makes the local randomizer, for a number of values where it needs one; `trust` says who adds the noise;
-    `delta` is that of every central guarantee; `minimum_batch` the fewest reports that the server uses. `caps`: what a
-    device may spend; `ledger`: the file that all runs over these devices debit (None: a ledger of this run alone, in
-    memory); `first_day`: the simulated day on which the first poll is debited, where noise is seeded (else the day is
-    the clock's). `workers` is a speed knob.
+    `delta` is that of every central guarantee; `minimum_batch` the fewest devices whose reports the server uses.
+    `caps`: what a device may spend; `ledger`: the file that all runs over these devices debit (None: a ledger of this
+    run alone, in memory); `first_day`: the simulated day on which the first poll is debited, where noise is seeded
+    (else the day is the clock's). `workers` is a speed knob.
 
     Raises ValueError for values out of range, for a mechanism or a trust model with another epsilon than `epsilon`, for
     simulated days where noise is not seeded, and for a plan that takes more of a device than its caps.
@@ -143,6 +143,16 @@ class Job:
         return 1
 
     @property
+    def least_reports(self) -> int:
+        """The fewest reports of a poll that are certain to come from `minimum_batch` devices."""
+        return self.minimum_batch * self.reports
+
+    @property
+    def neighbours(self) -> str:
+        """Which change of the devices' data the claim protects, in words."""
+        return NEIGHBOURS.of(Unit.DEVICE)
+
+    @property
     def last_day(self) -> int:
         """The day of the last poll, counted from `first_day`."""
         return 0
@@ -167,7 +177,7 @@ class Job:
 
     def randomizer(self, values: int) -> Mechanism:
         """What the devices run, under the trust model."""
-        return self.trust.mechanism(self.local, values, self.minimum_batch, self.reports)
+        return self.trust.mechanism(self.local, values, self.least_reports, self.reports)
 
 
 def check_epsilon_agrees(part: str, epsilon: float, of_the_run: float) -> None:

@@ -29,7 +29,7 @@ class Dictionary:
 
     `encoded`: one entry a text on the first axis; `fits` bool[d]: whether the mechanism can take it; `unfit`: how many
     it cannot, by reason. `listed`: whether the server has this list; without it the server asks for no value, and has
-    to search.
+    to search. `null`: the entry for 'nothing to report' (None: devices that have nothing send nothing).
     """
 
     key: str
@@ -39,11 +39,19 @@ class Dictionary:
     fits: NDArray[np.bool_] = field(repr=False)
     unfit: Mapping[str, int]
     listed: bool = True
+    null: NDArray[Any] | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, *, key: str, texts: tuple[str, ...], mechanism: Mechanism, listed: bool = True) -> Dictionary:
-        """Encode the texts for this mechanism."""
-        found = mechanism.encode(texts)
+    def of(
+        cls, *, key: str, texts: tuple[str, ...], mechanism: Mechanism, listed: bool = True, nulls: bool = False
+    ) -> Dictionary:
+        """Encode the texts for this mechanism; `nulls`: devices that have nothing to report say so.
+
+        Raises ValueError for a text that the mechanism takes for 'nothing to report'.
+        """
+        found, null = mechanism.encode(texts), mechanism.null if nulls else None
+        if null is not None and (found.values[found.fits] == null).reshape(int(found.fits.sum()), -1).all(axis=1).any():
+            raise ValueError(f"{key} has a value that stands for 'nothing to report'; take it off the list")
         return cls(
             key=key,
             texts=texts,
@@ -52,6 +60,7 @@ class Dictionary:
             fits=found.fits,
             unfit=found.unfit,
             listed=listed,
+            null=null,
         )
 
     @property
@@ -61,8 +70,19 @@ class Dictionary:
 
     @property
     def asked(self) -> NDArray[Any]:
-        """What the server estimates: every value that fits, or none where it has no list."""
-        return self.encoded[self.fits] if self.listed else self.encoded[:0]
+        """What the server estimates: every value that fits, and then null, if there is one; or none where it has no
+        list."""
+        if not self.listed:
+            return self.encoded[:0]
+        values = self.encoded[self.fits]
+        return values if self.null is None else np.concatenate([values, self.null])
+
+    def split(self, estimate: Estimate) -> tuple[Estimate, Estimate | None]:
+        """An estimate of what is asked as that of the `values`, and that of null, if there is one."""
+        if self.null is None or not self.listed:
+            return estimate, None
+        counts, stderr, reports = estimate.counts, estimate.stderr, estimate.reports
+        return Estimate(counts[:-1], stderr[:-1], reports), Estimate(counts[-1:], stderr[-1:], reports)
 
     @cached_property
     def digest(self) -> str:

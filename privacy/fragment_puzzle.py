@@ -99,6 +99,11 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
         values[words.kept], fits[words.kept] = words.codes, True
         return Encoded(values, fits, {reason: count for reason in _REASONS if (count := getattr(words, reason))})
 
+    @property
+    def null(self) -> NDArray[np.uint8]:
+        """The empty word, uint8[1, word_length]: the search never finds it, since a word begins with a letter."""
+        return np.zeros((1, self.word_length), dtype=np.uint8)
+
     def privatize(self, values: NDArray[np.uint8], rng: RandomBytes) -> Reports:
         """Codes uint8[n, word_length] -> uint32[n, 1 + 2 (1 + ceil(columns / 32))].
 

@@ -126,6 +126,8 @@ class Mechanism(ABC):
     """The largest domain_size."""
     hashed: ClassVar[bool] = False
     """Whether values are 64-bit hashes of arbitrary texts; the mechanism's size does then not follow the domain's."""
+    counts_add_up: ClassVar[bool] = False
+    """Whether the estimated counts of all values add up to the number of reports, exactly."""
     searchable: ClassVar[bool] = False
     """Whether words on nobody's list can be searched for in a tally (a method `discover`)."""
     smallest_contribution: ClassVar[int] = 0
@@ -184,6 +186,12 @@ class Mechanism(ABC):
         """The texts as values of this mechanism: here text i of a list that devices and server share is the value i,
         int64[d], and all fit."""
         return Encoded(np.arange(len(texts), dtype=np.int64), np.ones(len(texts), dtype=np.bool_), {})
+
+    @property
+    def null(self) -> NDArray[Any]:
+        """The value, one entry, by which a device says that it has nothing to report: here the last of the domain,
+        which then stands for no text."""
+        return np.array([self.domain_size - 1], dtype=np.int64)
 
     def no_reports(self) -> Reports:
         """Zero reports: their dtype and shape are those of this mechanism's reports."""

@@ -53,6 +53,7 @@ class RandomizedResponse(Mechanism):
     domain_size: int
 
     name: ClassVar[str] = "randomized_response"
+    counts_add_up: ClassVar[bool] = True
     largest_domain: ClassVar[int] = 1 << 31
 
     def __post_init__(self) -> None:

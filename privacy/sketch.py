@@ -49,6 +49,10 @@ def check_shape(rows: int, columns: int, mechanism: str, *, power_of_two: bool =
         raise ValueError(f"rows x columns is {rows} x {columns}; expected at most 2^28 cells (a tally of 2 GiB)")
 
 
+NULL_TEXT = "\0nothing to report"
+"""What a device reports that has nothing to report; no text of a dictionary."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CollisionModel:
     """The moments of one report's contribution, from which everything about the estimates' spread follows.
@@ -212,6 +216,11 @@ class CountSketch(Mechanism):
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Their hashes, uint64[d] (`hash_strings`, which says what it raises). All texts fit."""
         return Encoded(hash_strings(texts), np.ones(len(texts), dtype=np.bool_), {})
+
+    @property
+    def null(self) -> NDArray[np.uint64]:
+        """The hash of a text that no list may hold (privacy.dictionary)."""
+        return hash_strings([NULL_TEXT])
 
     @abstractmethod
     def simulate_tally(

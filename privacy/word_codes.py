@@ -100,7 +100,10 @@ class WordCodes:
         return ["".join(letters[code] for code in row if code) for row in codes.tolist()]
 
     def check(self, codes: NDArray[Any]) -> NDArray[np.uint8]:
-        """The codes, if they are those of words. Raises TypeError for another dtype, ValueError for anything else."""
+        """The codes, if they are those of words, the empty one among them, which stands for no word (Mechanism.null).
+
+        Raises TypeError for another dtype, ValueError for anything else.
+        """
         codes = np.asarray(codes)
         if codes.dtype != np.uint8:
             raise TypeError(f"codes have dtype {codes.dtype}; expected uint8, as `encode` makes them")
@@ -111,7 +114,7 @@ class WordCodes:
         if codes.size and int(codes.max()) > len(self.alphabet):
             raise ValueError(f"codes reach to {int(codes.max())}; expected 0 .. {len(self.alphabet)}")
         padding = codes == 0
-        if padding[:, 0].any() or (padding[:, :-1] & ~padding[:, 1:]).any():
+        if (padding[:, :-1] & ~padding[:, 1:]).any():
             raise ValueError("codes have padding before a character; expected words padded at their end")
         return codes
 

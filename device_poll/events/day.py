@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from device_poll.events.activity import Activity
 from device_poll.events.held import Held, Sent
 from device_poll.events.sampling import AliasTable
+from device_poll.events.slots import NOTHING, Slots, answer_slots, draw_slots, rank_of
 from device_poll.events.store import DeviceStore, Picked
 from privacy.randomness import DeviceStream, Stage, seed_sequence
 
@@ -50,7 +51,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Picks:
-    """What the daily pick of a block took, device by device: int64[p] devices of the block, places among the device's
+    """What a block's devices are to send, device by device: int64[p] devices of the block, places among the device's
     reports, use cases and true values (cells); and, by use case, what was left: `unfit` events, `over_cap` records.
     """
 
@@ -60,6 +61,18 @@ class Picks:
     cells: NDArray[np.int32]
     unfit: NDArray[np.int64]
     over_cap: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """What a block's devices are asked, whether each report says something, bool[n], and by use case the records that
+    are left over, int64[held], and the mean number of unfit events, float64[held].
+    """
+
+    slots: Slots
+    told: NDArray[np.bool_]
+    over_cap: NDArray[np.int64]
+    unfit_mean: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,8 +89,15 @@ class World:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Use case u has the cells starts[u] .. starts[u + 1] - 1, one a value: int64[held + 1]."""
-        return np.concatenate([[0], np.cumsum([len(held.weights) for held in self.held])]).astype(np.int64)
+        """Use case u has the cells starts[u] .. starts[u + 1] - 1, one a value, the last for null if there is one:
+        int64[held + 1].
+        """
+        return np.concatenate([[0], np.cumsum([len(held.entries) for held in self.held])]).astype(np.int64)
+
+    @property
+    def nulls(self) -> bool:
+        """Whether a device that has nothing to report says so."""
+        return self.held[0].null is not None
 
     @property
     def block_devices(self) -> int:
@@ -103,7 +123,23 @@ class World:
     def play(self, day: int, block: Block) -> Picks:
         """What the devices of a block would send on a day."""
         recorded = self._record(day, block)
+        if self.nulls:
+            return self._answers(day, block, recorded)
         return self._picks(recorded, self._pick(day, block, recorded))
+
+    def asked(self, day: int, block: Block) -> Asked:
+        """What the devices of a block are asked on a day, and whether they have something to say, without its contents:
+        where nulls are sent.
+        """
+        agreed, rates, stream = self.agreed(block), self._rates(block), self._stream(day, Stage.PICK, block)
+        slots = draw_slots(agreed, self.cap, self._shares, stream)
+        # A thinned Poisson count is a Poisson count.
+        kept = np.array([held.share * held.fitting for held in self.held])
+        records = self._generator(day, Stage.EVENTS, block.number).poisson(rates[:, None] * kept)
+        told = rank_of(slots, self.cap) < records[slots.devices, slots.use_cases]
+        every = len(self.held)
+        over = records[agreed].sum(axis=0) - np.bincount(slots.use_cases[told], minlength=every)
+        return Asked(slots=slots, told=told, over_cap=over, unfit_mean=float(rates[agreed].sum()) * self._lost)
 
     def waiting(self, day: int, block: Block) -> tuple[NDArray[np.int64], float]:
         """How many records each device of a block has at the end of a day, int64[devices], without their contents; and
@@ -130,12 +166,29 @@ class World:
         use_cases = kept / kept.sum()
         reports, capped, refused = (rng.multinomial(n, use_cases) for n in (sent, over_cap, over_budget))
         unfit = rng.poisson(unfit_mean * lost / lost.sum()) if unfit_mean > 0 else np.zeros(len(lost), dtype=np.int64)
-        found = []
+        values = self._values_of(reports, rng)
+        return tuple(sent_of(*each, nothing=0) for each in zip(values, unfit, capped, refused, strict=True))
+
+    def told_in_bulk(
+        self,
+        day: int,
+        *,
+        told: NDArray[np.int64],
+        nothing: NDArray[np.int64],
+        over_cap: NDArray[np.int64],
+        over_budget: NDArray[np.int64],
+        unfit_mean: NDArray[np.float64],
+    ) -> tuple[Sent, ...]:
+        """The same where nulls are sent, by use case: `told` reports say something, `nothing` of them do not."""
+        rng = self._generator(day, Stage.EVENTS, -(-self.devices // self.block_devices))
+        unfit, values = rng.poisson(unfit_mean), self._values_of(told, rng)
+        every = zip(values, unfit, over_cap, over_budget, nothing, strict=True)
+        return tuple(sent_of(counts, *dropped, nothing=int(null)) for counts, *dropped, null in every)
+
+    def _values_of(self, reports: NDArray[np.int64], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
         for which, held in enumerate(self.held):
             weights = np.where(held.fits, held.weights, 0.0)
-            counts = rng.multinomial(reports[which], weights / weights.sum()).astype(np.int64, copy=False)
-            found.append(sent_of(counts, unfit[which], capped[which], refused[which]))
-        return tuple(found)
+            yield rng.multinomial(reports[which], weights / weights.sum()).astype(np.int64, copy=False)
 
     @property
     def _lost(self) -> NDArray[np.float64]:
@@ -151,7 +204,18 @@ class World:
         return np.concatenate([held.fits for held in self.held])
 
     @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        return np.array([held.share for held in self.held])
+
+    @cached_property
+    def _cells(self) -> NDArray[np.int32]:
+        """The cell of every value, in the order of `_events`, which knows no null."""
+        cells = [first + np.arange(len(held.weights)) for first, held in zip(self.starts, self.held, strict=False)]
+        return np.concatenate(cells).astype(np.int32)
+
+    @cached_property
     def _use_cases(self) -> NDArray[np.int64]:
+        """Of every cell."""
         return np.repeat(np.arange(len(self.held)), np.diff(self.starts))
 
     def _generator(self, day: int, stage: Stage, block: int) -> np.random.Generator:
@@ -169,11 +233,11 @@ class World:
     def _record(self, day: int, block: Block) -> Recorded:
         rng = self._generator(day, Stage.EVENTS, block.number)
         events = np.where(self.agreed(block), rng.poisson(self._rates(block)), 0)
-        cells = self._events.draw(int(events.sum()), rng)
-        owners = np.repeat(np.arange(len(events)), events)
+        values = self._events.draw(int(events.sum()), rng)
+        cells, owners = self._cells[values], np.repeat(np.arange(len(events)), events)
         unfit = np.zeros(len(self.held), dtype=np.int64)
         if not self._fits.all():
-            fits = self._fits[cells]
+            fits = self._fits[values]
             unfit = np.bincount(self._use_cases[cells[~fits]], minlength=len(self.held))
             cells, owners = cells[fits], owners[fits]
         return Recorded(cells=cells, owners=owners, unfit=unfit)
@@ -181,6 +245,25 @@ class World:
     def _pick(self, day: int, block: Block, recorded: Recorded) -> Picked:
         store = DeviceStore.of(recorded.owners, devices=block.stop - block.start)
         return store.pick(self.cap, self._stream(day, Stage.PICK, block))
+
+    def _answers(self, day: int, block: Block, recorded: Recorded) -> Picks:
+        stream = self._stream(day, Stage.PICK, block)
+        slots = draw_slots(self.agreed(block), self.cap, self._shares, stream)
+        offsets = DeviceStore.of(recorded.owners, devices=block.stop - block.start).offsets
+        use_case_of, every = self._use_cases[recorded.cells], len(self.held)
+        records = answer_slots(slots, offsets, use_case_of, stream)
+        told = records != NOTHING
+        cells = (self.starts[slots.use_cases + 1] - 1).astype(np.int32)
+        cells[told] = recorded.cells[records[told]]
+        left = np.bincount(use_case_of, minlength=every) - np.bincount(slots.use_cases[told], minlength=every)
+        return Picks(
+            devices=slots.devices,
+            slots=slots.slots,
+            use_cases=slots.use_cases,
+            cells=cells,
+            unfit=recorded.unfit,
+            over_cap=left,
+        )
 
     def _picks(self, recorded: Recorded, picked: Picked) -> Picks:
         cells, every = recorded.cells[picked.records], len(self.held)
@@ -196,7 +279,7 @@ class World:
         )
 
 
-def sent_of(counts: NDArray[np.int64], unfit: int, over_cap: int, over_budget: int) -> Sent:
+def sent_of(counts: NDArray[np.int64], unfit: int, over_cap: int, over_budget: int, *, nothing: int) -> Sent:
     """The truth of these reports by value, and of what was dropped."""
     dropped = {"unfit": int(unfit), "over_cap": int(over_cap), "over_budget": int(over_budget)}
-    return Sent(counts=counts, reports=int(counts.sum()), dropped=dropped)
+    return Sent(counts=counts, reports=int(counts.sum()) + nothing, dropped=dropped, nothing=nothing)

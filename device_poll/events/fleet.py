@@ -9,8 +9,9 @@ What happens on devices is drawn from streams named by (seed, day, stage, segmen
 bound to all that its reports depend on (`_batches`). So the reports do not depend on how many workers run. How many
 devices a block holds follows from the activity and is part of that contract.
 
-What a report reveals is bounded by its epsilon. That a device sends at all, and how many reports up to the cap, is seen
-by the transport: it depends on how many events there were, not on what they were.
+Where use cases have a null value (`Held.null`), a device that opted in sends exactly `cap` reports a day, of use cases
+that are drawn without looking at its data (slots.py): how many it sends, and of what, tells nothing. Without, a device
+sends what it has, up to the cap; how many reports, and of which use case, is seen by the transport and not protected.
 """
 
 from __future__ import annotations
@@ -89,6 +90,10 @@ class EventFleet:
         keys = [held.key for held in self.held]
         if not keys or len(set(keys)) < len(keys):
             raise PopulationError(f"the use cases are {keys}; expected one or more, each once")
+        if len({held.null is None for held in self.held}) > 1:
+            raise PopulationError(
+                f"some of {', '.join(keys)} have a null value and some not; expected one for all or none"
+            )
         shares = sum(held.share for held in self.held)
         if abs(shares - 1) > 1e-9:
             raise PopulationError(f"the shares of {', '.join(keys)} sum to {shares:g}; expected 1")
@@ -177,8 +182,10 @@ class EventFleet:
             sent = self._was_sent(day, self._numbers(block, picks), picks.slots)
             np.add.at(totals, picks.cells[sent], 1)
             dropped += [picks.unfit, picks.over_cap, np.bincount(picks.use_cases[~sent], minlength=use_cases)]
-        counts = np.split(totals, starts[1:-1])
-        return tuple(sent_of(counts[which], *dropped[:, which].tolist()) for which in range(use_cases))
+        return tuple(
+            self._sent_of(of_use_case, dropped[:, which].tolist())
+            for which, of_use_case in enumerate(np.split(totals, starts[1:-1]))
+        )
 
     def shortcut(self, day: int, which: int) -> tuple[Tally, Sent]:
         """The tally of use case number `which` and its truth, with exactly the law of tallying what `send` sends.
@@ -191,12 +198,32 @@ class EventFleet:
         if not 0 <= which < len(self.held):
             raise PopulationError(f"which is {which}; expected a use case, 0 to {len(self.held) - 1}")
         truth, held = self.in_bulk(day)[which], self.held[which]
-        noise = self.noise.of("tally", self._asked, held.key, truth.counts)
-        return held.simulate_tally(truth.counts, noise.generator(Stage.PRIVATIZE, round=day)), truth
+        noise = self.noise.of("tally", self._asked, held.key, truth.counts, truth.nothing)
+        rng = noise.generator(Stage.PRIVATIZE, round=day)
+        return held.simulate_tally(truth.counts, truth.nothing, rng), truth
 
     def in_bulk(self, day: int) -> tuple[Sent, ...]:
         """The truth of a day of `shortcut`, one entry a use case. Accounts are debited."""
         self._check(day)
+        return self._told_in_bulk(day) if self._world.nulls else self._picked_in_bulk(day)
+
+    def _told_in_bulk(self, day: int) -> tuple[Sent, ...]:
+        every = len(self.held)
+        told, nothing, over_cap, over_budget = np.zeros((4, every), dtype=np.int64)
+        unfit_mean = np.zeros(every)
+        for block, asked in self._in_order(self._world.blocks(), lambda block: self._world.asked(day, block)):
+            slots = asked.slots
+            leaving = self._debit(day, self.first_device + block.start + slots.devices, slots.slots)
+            told += np.bincount(slots.use_cases[asked.told & leaving], minlength=every)
+            nothing += np.bincount(slots.use_cases[~asked.told & leaving], minlength=every)
+            over_budget += np.bincount(slots.use_cases[~leaving], minlength=every)
+            over_cap += asked.over_cap
+            unfit_mean += asked.unfit_mean
+        return self._world.told_in_bulk(
+            day, told=told, nothing=nothing, over_cap=over_cap, over_budget=over_budget, unfit_mean=unfit_mean
+        )
+
+    def _picked_in_bulk(self, day: int) -> tuple[Sent, ...]:
         sent, picked, waiting, unfit_mean = 0, 0, 0, 0.0
         waiting_on = self._in_order(self._world.blocks(), lambda block: self._world.waiting(day, block))
         for block, (records, unfit) in waiting_on:
@@ -251,6 +278,10 @@ class EventFleet:
             segment_number=self.segment_number,
         )
 
+    def _sent_of(self, cells: NDArray[np.int64], dropped: list[int]) -> Sent:
+        nulls = self._world.nulls
+        return sent_of(cells[:-1] if nulls else cells, *dropped, nothing=int(cells[-1]) if nulls else 0)
+
     def _check(self, day: int) -> None:
         check_whole("day", day, 0, LARGEST_NUMBER)
         if self.accounts is not None and self.accounts.ledger.summary().opted_in == 0:
@@ -272,7 +303,7 @@ class EventFleet:
             if (own & leaving).any():
                 cells = picks.cells[own] - self._world.starts[which]
                 noise = self.noise.of(self._asked, held.key, block.number, numbers[own], picks.slots[own], cells)
-                reports = held.mechanism.privatize(held.encoded[cells], noise.stream(Stage.PRIVATIZE, round=day))
+                reports = held.mechanism.privatize(held.entries[cells], noise.stream(Stage.PRIVATIZE, round=day))
                 yield ReportBatch(held.key, numbers[own & leaving], reports[leaving[own]])
 
     def _in_order(self, items: Iterable[_Item], work: Callable[[_Item], _T]) -> Iterator[tuple[_Item, _T]]:
@@ -297,9 +328,9 @@ class EventFleet:
         world = [self.devices, self.first_device, str(self.activity), self.opt_in, self.cap, self.seed]
         digest = hashlib.sha256(json.dumps(world).encode())
         for held in self.held:
-            told = [held.key, held.share, dict(held.mechanism.parameters), list(held.encoded.shape)]
+            told = [held.key, held.share, dict(held.mechanism.parameters), list(held.entries.shape)]
             digest.update(json.dumps(told, sort_keys=True).encode())
-            for array in (held.encoded, held.weights, held.fits):
+            for array in (held.entries, held.weights, held.fits):
                 digest.update(np.ascontiguousarray(array).data)
         return f"segment {self.segment_number} {digest.hexdigest()}"
 

@@ -25,7 +25,8 @@ class Held:
     uint64[d] hashes, int64[d] indices or uint8[d, L] codes; `weights` float64[d] > 0 with sum 1: how often each value
     occurs; `fits` bool[d]: False where the mechanism cannot take a value (a word too long, a letter outside the
     alphabet), which is then dropped on the device and counted, and whose `encoded` entry is never read; `mechanism`
-    privatizes; `share` of a device's events that belong to this use case. Raises PopulationError if these do not go
+    privatizes; `share` of a device's events that belong to this use case; `null`: the one entry that stands for
+    'nothing to report' (None: a device that has nothing sends nothing). Raises PopulationError if these do not go
     together.
     """
 
@@ -35,6 +36,7 @@ class Held:
     fits: NDArray[np.bool_] = field(repr=False)
     mechanism: Mechanism
     share: float = 1.0
+    null: NDArray[Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         d = len(self.encoded)
@@ -48,6 +50,13 @@ class Held:
             raise PopulationError(
                 f"{self.key} has values encoded as {self.encoded.dtype}{list(self.encoded.shape)}; expected uint64[d] "
                 "hashes, int64[d] indices or uint8[d, L] codes"
+            )
+        if self.null is not None and (
+            self.null.shape != (1, *self.encoded.shape[1:]) or self.null.dtype != self.encoded.dtype
+        ):
+            raise PopulationError(
+                f"the null value of {self.key} is {self.null.dtype}{list(self.null.shape)}; expected one entry like "
+                "those of the values"
             )
         if not d or not (np.all(self.weights > 0) and abs(float(self.weights.sum()) - 1) < 1e-9):
             raise PopulationError(
@@ -67,10 +76,20 @@ class Held:
         """Share of this use case's events that the mechanism takes."""
         return 1.0 - float(self.weights[~self.fits].sum())
 
-    def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
-        """A draw of the tally of counts[i] reports of value i, int64[d], 0 where a value does not fit."""
+    @property
+    def entries(self) -> NDArray[Any]:
+        """All that a report can be about: the values, and then null, if there is one."""
+        return self.encoded if self.null is None else np.concatenate([self.encoded, self.null])
+
+    def simulate_tally(self, counts: NDArray[np.int64], nothing: int, rng: np.random.Generator) -> Tally:
+        """A draw of the tally of counts[i] reports of value i, int64[d], 0 where a value does not fit, and of `nothing`
+        null reports.
+        """
+        values, held = self.encoded[self.fits], counts[self.fits]
+        if self.null is not None:
+            values, held = np.concatenate([values, self.null]), np.append(held, nothing)
         try:
-            return self.mechanism.simulate_held(self.encoded[self.fits], counts[self.fits], rng)
+            return self.mechanism.simulate_held(values, held, rng)
         except ValueError as error:
             raise PopulationError(f"{self.key}: {error}") from None
 
@@ -79,14 +98,15 @@ class Held:
 class Sent:
     """The noise-free truth of one use case and day, for evaluation only.
 
-    `counts` int64[d]: reports sent, by true value; `reports` their sum; `dropped`: what was not sent, by reason:
-    'unfit' (events that the mechanism cannot take), 'over_cap' (records that were not picked), 'over_budget' (picked
-    ones that the ledger refused).
+    `counts` int64[d]: reports sent, by true value; `nothing`: null reports; `reports`: all of them; `dropped`: what was
+    not sent, by reason: 'unfit' (events that the mechanism cannot take), 'over_cap' (records that were not picked),
+    'over_budget' (reports that the ledger refused).
     """
 
     counts: NDArray[np.int64]
     reports: int
     dropped: Mapping[str, int]
+    nothing: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

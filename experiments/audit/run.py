@@ -52,7 +52,7 @@ def _audit(folder: RunFolder, job: Job, trials: int, seed: int, screen: Console)
         result = audit_polls(
             polls,
             job.trust,
-            minimum_batch=job.minimum_batch,
+            minimum_batch=job.least_reports,
             claimed=(claim["epsilon"], claim["delta"]),
             trials=trials,
             seed=seed,

@@ -57,12 +57,11 @@ class EventGroup:
     def keys(self) -> tuple[Key, ...]:
         """One for each use case that is collected."""
         job, segment = self.job, self.segment
-        fitting = {
-            name: holding.share * float(segment.vocabularies[name].weights @ segment.dictionaries[name].fits)
-            for name, holding in job.holdings.items()
-        }
-        kept = min(sum(fitting.values()), 1.0)
-        a_day = segment.devices * job.opt_in * job.activity.expected_sent(job.reports_per_day, kept)
+        if job.always_reports:  # whatever devices hold
+            a_day = segment.devices * job.opt_in * job.reports_per_day
+            shares = {name: holding.share for name, holding in job.holdings.items()}
+        else:  # the most that can come, since what devices hold decides how many do
+            a_day, shares = float(segment.devices * job.reports_per_day), dict.fromkeys(job.holdings, 1.0)
         return tuple(
             Key(
                 key=dictionary.key,
@@ -72,9 +71,9 @@ class EventGroup:
                 mechanism=dictionary.mechanism,
                 needs=dictionary,
                 values=dictionary.values if dictionary.listed else None,
-                answers=len(dictionary.values) if dictionary.listed else None,
+                answers=len(dictionary.values) + job.always_reports if dictionary.listed else None,
                 unfit=dictionary.unfit,
-                expected_reports=round(a_day * job.days * fitting[name] / kept) if kept else 0,
+                expected_reports=round(a_day * job.days * shares[name]),
             )
             for name, dictionary in segment.dictionaries.items()
             if name in job.collected
@@ -135,6 +134,7 @@ class EventGroup:
             counts=counts[dictionary.fits],
             estimate=collected.estimate if listed else dictionary.estimate(collected.tally),
             dropped={reason: sum(day.dropped[reason] for day in sent) for reason in sent[0].dropped},
+            nothing=sum(day.nothing for day in sent),
             shares={} if listed else dict(zip(dictionary.values, (weights / weights.sum()).tolist(), strict=True)),
             lexicon=self.segment.lexicons[key.use_case],
         )
@@ -144,8 +144,11 @@ class EventGroup:
         which, dictionary = self.job.use_cases.index(key.use_case), self.segment.dictionaries[key.use_case]
         fleet = self.fleet(None)
         days = [fleet.in_bulk(day) if self.job.exact else fleet.truth(day) for day in range(self.job.days)]
-        counts = np.sum([sent[which].counts for sent in days], axis=0)
-        return dictionary.encoded[dictionary.fits], counts[dictionary.fits]
+        counts = np.sum([sent[which].counts for sent in days], axis=0)[dictionary.fits]
+        values = dictionary.encoded[dictionary.fits]
+        if dictionary.null is None:
+            return values, counts
+        return np.concatenate([values, dictionary.null]), np.append(counts, sum(sent[which].nothing for sent in days))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aggregate.discoveries import WordSearch
 from aggregate.fragments import FragmentRule
@@ -24,6 +24,7 @@ from privacy.mechanism import Mechanism
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SEGMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # a part of a folder's name
+NULLS = ("always", "never")
 LARGEST_POPULATION = 1_000_000_000
 
 
@@ -41,10 +42,12 @@ class CountJob(Job):
 
     `segments` are the keyboard locales and `segment_shares` their parts of the devices (null: equal parts).
     `vocabulary` is what devices hold, or, with several use cases that share one budget, `holds` says what of each; the
-    server asks for those in `collect` only (null: all). A device sends at most `reports_per_day` a day over all use
-    cases, on each of `days` days. `release` says what may leave the server; `search` how words that are on nobody's
-    list are found. Above `exact_above` devices tallies are drawn from their exact law instead of report by report.
-    `shown`: rows of a table. Raises ValueError as Job, for values out of range, and for parts that do not go together.
+    server asks for those in `collect` only (null: all). A device sends `reports_per_day` a day over all use cases, on
+    each of `days` days; `nulls` says what it does where it has nothing to report: 'always' says so, through the same
+    mechanism, 'never' sends nothing, so that how many reports it sends, and of which key, is not protected. `release`
+    says what may leave the server; `search` how words that are on nobody's list are found. Above `exact_above` devices
+    tallies are drawn from their exact law instead of report by report. `shown`: rows of a table. Raises ValueError as
+    Job, for values out of range, and for parts that do not go together.
     """
 
     population: int | float
@@ -55,6 +58,7 @@ class CountJob(Job):
     days: int
     opt_in: float
     exact_above: int | float
+    nulls: str = "always"
     segments: Sequence[str] = (EVERYWHERE,)
     segment_shares: Sequence[float] | None = None
     holds: Mapping[str, Holding] | None = None
@@ -69,6 +73,8 @@ class CountJob(Job):
         _whole("exact_above", self.exact_above, 0, None, ", such as 1e7")
         if not 0 < self.opt_in <= 1:
             raise ValueError(f"opt_in is {self.opt_in:g}; expected a share in (0, 1]")
+        if self.nulls not in NULLS:
+            raise ValueError(f"nulls is {self.nulls!r}; expected one of {', '.join(NULLS)}")
         self._check_names()
         self._check_shares()
         super().__post_init__()
@@ -105,13 +111,13 @@ class CountJob(Job):
     @property
     def rule(self) -> Rule:
         """The decision that is taken on every key."""
-        return self.release if self.search is None else self.search.rule(self._histogram_rule)
-
-    @property
-    def _histogram_rule(self) -> ReleaseRule:
-        if not isinstance(self.release, ReleaseRule):
-            raise ValueError("search goes with release=histogram: see experiment=new_words")
-        return self.release
+        if isinstance(self.release, FragmentRule):
+            if self.search is not None:
+                raise ValueError("search goes with release=histogram: see experiment=new_words")
+            return self.release
+        # `release.minimum_count` is of devices, each of which may have sent all of its reports about one element.
+        release = replace(self.release, minimum_count=self.release.minimum_count * self.reports)
+        return release if self.search is None else self.search.rule(release)
 
     def check_trust(self, trust: Trust, mechanism: Mechanism) -> None:
         """Raise ValueError if the rule cannot decide on what this trust model collects with this mechanism."""
@@ -135,6 +141,25 @@ class CountJob(Job):
     def exact(self) -> bool:
         """Whether tallies are drawn from their exact law, without a single report."""
         return self.devices > self.exact_above
+
+    @property
+    def neighbours(self) -> str:
+        """Which change of the devices' data the claim protects, in words."""
+        if self.always_reports:
+            return (
+                f"{super().neighbours} Which segment it is in is not protected either. Whatever its data, a device "
+                f"sends {self.reports} report{'s' * (self.reports > 1)}, of keys that are drawn without looking at it."
+            )
+        return (
+            "WEAKER THAN USUAL (nulls=never): two populations are neighbours if they are equal but for one device with "
+            "all of its data, replaced by other data of which it sends as many reports, of the same keys, on the same "
+            "days. How many reports a device sends, and of which key, is not protected; no count of them is published."
+        )
+
+    @property
+    def always_reports(self) -> bool:
+        """Whether a device that has nothing to report says so."""
+        return self.nulls == "always" or self.asked_once
 
     @property
     def holdings(self) -> Mapping[str, Holding]:
@@ -179,6 +204,21 @@ class CountJob(Job):
         """The key of each use case in this segment: what the server splits by."""
         return {name: name if segment == EVERYWHERE else f"{name}.{segment}" for name in self.use_cases}
 
+    def _check_nulls(self) -> None:
+        """Under nulls=never no released number may tell how many reports there are."""
+        if self.always_reports:
+            return
+        if self.rule.post_processing in ("norm_sub", "simplex"):
+            raise ValueError(
+                f"release.post_processing is {self.rule.post_processing!r}, whose counts add up to the number of "
+                "reports, which nulls=never does not publish; use 'none' or 'threshold', or nulls=always"
+            )
+        if self.randomizer(self.values).counts_add_up and not self.trust.baseline:
+            raise ValueError(
+                "mechanism is randomized_response, whose counts add up to the number of reports, which nulls=never "
+                "does not publish; use another mechanism, or nulls=always"
+            )
+
     def _check_names(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; expected small letters, digits and _")
@@ -216,6 +256,7 @@ class CountJob(Job):
         if self.asked_once != isinstance(self.release, FragmentRule):
             raise ValueError("vocabulary=prompts and release=fragments go together: see experiment=genmoji_fragments")
         self.check_trust(self.trust, self.randomizer(self.values))
+        self._check_nulls()
         if self.asked_once and (self.reports, tuple(self.segments)) != (1, (EVERYWHERE,)):
             raise ValueError(
                 f"a device is asked for a fragment once, but days x reports_per_day is {self.reports} and segments "

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
+from aggregate.histogram import Histogram, ReleaseRule, critical_value
 from aggregate.intake import check_minimum_batch
 from aggregate.trust import Collected
 from device_poll.accounts import Accounts
@@ -25,6 +27,7 @@ from experiments.count.job import CountJob
 from experiments.count.results import Result
 from experiments.count.scores import score, true_counts, words_by_frequency
 from privacy.budget import MICRO
+from privacy.dictionary import Dictionary
 from privacy.fragment_search import SearchError
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import Advance, Ask, Fleet, Needs
@@ -49,6 +52,7 @@ class Key:
     answers: int | None
     unfit: Mapping[str, int]
     expected_reports: int
+    """About how many reports will come; the most that can, where it depends on what devices hold."""
 
     def stderr(self, job: CountJob) -> float:
         """Standard error of the count of a rare element, with the expected reports."""
@@ -66,7 +70,8 @@ class Key:
 class Truth:
     """What devices really sent of one key, for evaluation only.
 
-    `values`, and int64 `counts` of reports by value; `dropped`: what devices did not send, by reason; `held` int64: how
+    `values`, and int64 `counts` of reports by value; `nothing`: null reports; `dropped`: what devices did not send, by
+    reason; `held` int64: how
     many devices hold each value, where that is more; `estimate`: of all `values`; `shares`, `lexicon`: of words.
     """
 
@@ -74,6 +79,7 @@ class Truth:
     counts: NDArray[np.int64] = field(repr=False)
     estimate: Estimate = field(repr=False)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    nothing: int = 0
     held: NDArray[np.int64] | None = field(default=None, repr=False)
     shares: Mapping[str, float] = field(default_factory=dict, repr=False)
     lexicon: frozenset[str] = field(default=frozenset(), repr=False)
@@ -137,7 +143,7 @@ def play(
             round=0,
             mechanism=key.mechanism,
             needs=key.needs,
-            minimum_batch=job.minimum_batch,
+            minimum_batch=job.least_reports,
             rng=rngs[key.key],
             days=job.days,
         )
@@ -146,27 +152,49 @@ def play(
     if job.exact:
         tallies = group.draw(fleet, asks, advance)
         for ask in asks:
-            check_minimum_batch(tallies[ask.use_case].reports, ask.use_case, job.minimum_batch)
+            check_minimum_batch(tallies[ask.use_case].reports, ask.use_case, job.least_reports)
         collected = {a.use_case: job.trust.conclude(a, tallies[a.use_case], rngs[a.use_case]) for a in asks}
     else:
-        collected = job.trust.collect(fleet.answer(asks, advance), asks, job.minimum_batch, rngs)
+        collected = job.trust.collect(fleet.answer(asks, advance), asks, job.least_reports, rngs)
     spent = None
     if accounts is not None:
         accounts.ledger.verify()
         spent = accounts.ledger.summary().largest_lifetime / MICRO
     results = {}
     for key, ask in zip(wanted, asks, strict=True):
-        of_key = collected.pop(key.key)
-        results[key.key] = _decide(job, key, ask, of_key, group.truth(fleet, key, of_key), spent)
+        of_key, null = _of_values(key, collected.pop(key.key))
+        results[key.key] = _decide(job, key, ask, of_key, null, group.truth(fleet, key, of_key), spent)
     return results
 
 
-def _decide(job: CountJob, key: Key, ask: Ask, collected: Collected, truth: Truth, spent: float | None) -> Result:
+def _of_values(key: Key, collected: Collected) -> tuple[Collected, Estimate | None]:
+    """What was collected of the values that are looked for, and the estimate of 'nothing to report'."""
+    if not isinstance(key.needs, Dictionary):
+        return collected, None
+    estimate, null = key.needs.split(collected.estimate)
+    total = None if null is None else max(estimate.reports - float(null.counts[0]), 0.0)
+    return replace(collected, estimate=estimate, total=total), null
+
+
+def _decide(
+    job: CountJob,
+    key: Key,
+    ask: Ask,
+    collected: Collected,
+    null: Estimate | None,
+    truth: Truth,
+    spent: float | None,
+) -> Result:
     try:
         decided = job.rule.decide(ask, collected, key.values or ())
     except SearchError as error:
         raise PopulationError(f"{key.key}: {error}") from None
     histogram, more = decided.histogram, dict(decided.more)
+    if not job.always_reports:
+        histogram = _without_reports(job, key, histogram)
+    if null is not None:
+        reports = max(null.reports, 1)
+        more |= {"nothing": float(null.counts[0]) / reports, "nothing_stderr": float(null.stderr[0]) / reports}
     new, by_frequency = None, []
     if job.search is not None:
         new = np.array([word not in truth.lexicon for word in histogram.values], dtype=np.bool_)
@@ -206,10 +234,30 @@ def _decide(job: CountJob, key: Key, ask: Ask, collected: Collected, truth: Trut
             **scores,
             **({} if held is None else {"held_by_fewer": int((held < job.rule.minimum_count).sum())}),
             **{f"dropped_{reason}": count for reason, count in truth.dropped.items()},
+            "nothing_sent": truth.nothing,
+            "reports": collected.tally.reports,
             "largest_spent": spent,
         },
         new=new,
         by_frequency=by_frequency,
+    )
+
+
+def _without_reports(job: CountJob, key: Key, histogram: Histogram) -> Histogram:
+    """The histogram as it would be if the most reports had come that can: with standard errors that are no smaller, and
+    nothing from which to tell how many came, which depends on what devices hold.
+    """
+    reports = key.expected_reports
+    stderr = np.array([job.trust.standard_error(key.mechanism, reports, max(n, 0.0)) for n in histogram.counts])
+    assert isinstance(job.release, ReleaseRule)  # fragments are asked for once, and always answered
+    half = critical_value(job.release.confidence, job.release.correction, max(histogram.looked_at, 1)) * stderr
+    return replace(
+        histogram,
+        stderr=stderr,
+        lower=np.clip(histogram.counts - half, 0, reports),
+        upper=np.clip(histogram.counts + half, 0, reports),
+        p_values=norm.sf(histogram.counts / stderr),
+        reports=reports,
     )
 
 

@@ -125,6 +125,8 @@ def _notes(job: CountJob, public: Mapping[str, Any], oracle: Mapping[str, Any]) 
         )
     if "no_match" in public:
         lines.append(f"No match: {public['no_match']:.1%} +- {public['no_match_stderr']:.1%} (standard error).")
+    if "nothing" in public:
+        lines.append(f"Nothing to report: {public['nothing']:.1%} +- {public['nothing_stderr']:.1%} (standard error).")
     dropped = [(told, oracle[f"dropped_{name}"]) for name, told in DROPPED.items() if f"dropped_{name}" in oracle]
     if dropped:
         told = ", ".join(f"{count:,} {why}" for why, count in dropped)

@@ -79,13 +79,20 @@ def build_segments(job: CountJob) -> tuple[tuple[Segment, ...], dict[str, dict[s
         for name, key in job.keys(segment).items():
             vocabulary, lexicons[name] = _without_lexicon(job, key, loaded[name].vocabularies[number])
             try:
-                mechanism = job.randomizer(len(vocabulary))
+                mechanism = job.randomizer(len(vocabulary) + job.always_reports)  # and 'nothing to report'
             except ValueError as error:
                 raise PopulationError(f"{key} has {len(vocabulary)} values: {error}") from None
             vocabularies[name] = vocabulary
-            dictionaries[name] = Dictionary.of(
-                key=key, texts=vocabulary.values, mechanism=mechanism, listed=job.search is None
-            )
+            try:
+                dictionaries[name] = Dictionary.of(
+                    key=key,
+                    texts=vocabulary.values,
+                    mechanism=mechanism,
+                    listed=job.search is None,
+                    nulls=job.always_reports,
+                )
+            except ValueError as error:
+                raise PopulationError(str(error)) from None
         segments.append(
             Segment(
                 name=segment,
@@ -160,4 +167,5 @@ def _held(segment: Segment, name: str, share: float) -> Held:
         fits=dictionary.fits,
         mechanism=dictionary.mechanism,
         share=share,
+        null=dictionary.null,
     )

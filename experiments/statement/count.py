@@ -27,14 +27,16 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
     """
     by_name = {key.key: key for key in keys}
     known = {key.key: reports.get(key.key, key.expected_reports) for key in keys}
-    sure = {key.key: reports.get(key.key, job.minimum_batch) for key in keys}
+    least = job.least_reports
+    # A count of reports that depends on what devices hold is not told, so nothing is claimed that rests on it.
+    sure = {key.key: reports.get(key.key, least) if job.always_reports else least for key in keys}
     worst = by_name[most_revealing(job, {key.key: (key.mechanism, sure[key.key]) for key in keys})]
     terms = Terms(
         job=job,
         mechanism=worst.mechanism,
         values=worst.answers or job.values,
         reports=sure[worst.key],
-        expected=max(known[worst.key], job.minimum_batch),
+        expected=max(known[worst.key], least),
         protected=PROTECTED,
         is_a_person=True,
         polls_paid=len(reports),
@@ -153,7 +155,8 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             + (
                 " Reports of others go to whoever asks for them; devices pay for them all the same." * bool(job.unasked)
             ),
-            f"- A key with fewer than {job.minimum_batch} reports is refused, and nothing of it is counted. Devices "
+            f"- A key with fewer than {job.least_reports} reports, which is {job.minimum_batch} devices or more, is "
+            "refused, and nothing of it is counted. Devices "
             f"that an attacker is assumed to control: {statement['thresholds']['colluding_devices']}.",
             f"- {job.rule.describe(looked_at)}"
             if looked_at
@@ -174,8 +177,13 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
         ],
         "Randomness and known side channels": [
             f"- Randomness: {noise_in_words(job, EXACT_LAW if job.exact else None)}.",
-            "- Participation: that a device sends, how many reports up to its cap, and of which key, is visible to the "
-            "transport. It depends on how much happened on the device and on its locale, and is not protected.",
+            "- Participation: that a device takes part, and its segment, is visible to the transport. "
+            + (
+                "How many reports it sends, and of which key, does not depend on its data."
+                if job.always_reports
+                else "So is how many reports it sends, up to its cap, and of which key: this depends on how much "
+                "happened on the device, and is not protected. No count of reports is published."
+            ),
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
             f"- Floating point: {statement['trust']['floating_point']}.",
             "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's "

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aggregate.secure_aggregation import SecureAggregation
-from aggregate.trust import NEIGHBOURS, CentralBaseline, Claim, LocalTrust, ShuffledTrust, Trust
+from aggregate.trust import CentralBaseline, Claim, LocalTrust, ShuffledTrust, Trust
 from experiments.folder.layout import AUDIT, STATEMENT, STATEMENT_PAGE
 from experiments.folder.store import RunFolder
 from experiments.job import Job
@@ -25,7 +25,6 @@ from experiments.noise import noise_in_words
 from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
-from privacy.units import Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
         "unit": {
             "protected": terms.protected,
             "is_a_person": terms.is_a_person,
-            "neighbours": NEIGHBOURS.of(Unit.DEVICE),
+            "neighbours": job.neighbours,
         },
         "mechanism": dict(trust.parameters(terms.mechanism)),
         "spent": _spent(terms),
@@ -215,10 +214,10 @@ def _row(terms: Terms, trust: Trust) -> dict[str, object]:
     row: dict[str, object] = {"model": trust.name, "in_force": in_force, "baseline": trust.baseline}
     try:
         # Another trust model's devices run another mechanism; in force is the one that the poll has.
-        made = trust.mechanism(job.local, terms.values, job.minimum_batch, job.reports)
+        made = trust.mechanism(job.local, terms.values, job.least_reports, job.reports)
         mechanism = terms.mechanism if in_force else made
         job.check_trust(trust, mechanism)
-        least = max(2, job.minimum_batch)
+        least = max(2, job.least_reports)
         claim, floor = (trust.claim(mechanism, reports, job.reports) for reports in (terms.reports, least))
     except ValueError as error:
         if in_force:

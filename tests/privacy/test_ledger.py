@@ -257,7 +257,7 @@ def test_errors_of_the_file(tmp_path):
     path = tmp_path / "ledger.db"
     ledger = SQLiteLedger(path, devices=DEVICES, budget=BUDGET)
     assert (path.stat().st_mode & 0o777) == 0o600
-    with pytest.raises(LedgerError, match=r"lifetime=10, daily=6.*got Budget\(lifetime=11"):
+    with pytest.raises(LedgerError, match=r"caps.lifetime=1e-05 caps.daily=6e-06; got caps.lifetime=1.1e-05"):
         SQLiteLedger(path, devices=DEVICES, budget=Budget(lifetime=11, daily=6))
     with pytest.raises(LedgerError, match="No such file"):
         SQLiteLedger(tmp_path / "nowhere" / "ledger.db", devices=DEVICES, budget=BUDGET)
