@@ -116,7 +116,9 @@ class Counting:
             return
         folder = self.setting.folder
         truth = layout.truth
-        reports = {key.key: folder.read_json(truth(layout.Key(key.key).metrics))["reports"] for key in self._complete()}
+        reports = {
+            key.key: folder.read_json(truth(layout.Key(key.key).metrics))["reports_sent"] for key in self._complete()
+        }
         for group in self.groups:
             complete = [key.key for key in group.keys if key.key in reports]
             if not complete:

@@ -235,7 +235,7 @@ def _decide(
             **({} if held is None else {"held_by_fewer": int((held < job.rule.minimum_count).sum())}),
             **{f"dropped_{reason}": count for reason, count in truth.dropped.items()},
             "nothing_sent": truth.nothing,
-            "reports": collected.tally.reports,
+            "reports_sent": collected.tally.reports,
             "largest_spent": spent,
         },
         new=new,

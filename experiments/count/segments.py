@@ -81,7 +81,8 @@ def build_segments(job: CountJob) -> tuple[tuple[Segment, ...], dict[str, dict[s
             try:
                 mechanism = job.randomizer(len(vocabulary) + job.always_reports)  # and 'nothing to report'
             except ValueError as error:
-                raise PopulationError(f"{key} has {len(vocabulary)} values: {error}") from None
+                also = " and 'nothing to report'" if job.always_reports else ""
+                raise PopulationError(f"{key} has {len(vocabulary)} values{also}: {error}") from None
             vocabularies[name] = vocabulary
             try:
                 dictionaries[name] = Dictionary.of(

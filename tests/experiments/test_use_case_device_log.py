@@ -79,10 +79,11 @@ def _of(batches: list[ReportBatch], key: str, device: int) -> np.ndarray:
     return np.concatenate(own) if own else np.zeros(0)
 
 
-def test_some_device_has_two_reports_a_day_and_some_has_none(tmp_path, files):
-    folder = play(tmp_path / "run", files, "safari_energy", "opt_in=0.7")
+@pytest.mark.parametrize(("nulls", "sent"), [("always", {0, 2}), ("never", {0, 1, 2})])
+def test_a_device_has_two_reports_a_day_or_none(tmp_path, files, nulls, sent):
+    folder = play(tmp_path / "run", files, "safari_energy", "opt_in=0.7", f"nulls={nulls}")
     records = [sum(len(entry.records) for entry in read_log(device_log(folder, d))) for d in range(60)]
-    assert set(records) == {0, 1, 2}
+    assert set(records) == sent
 
 
 def test_fragments(tmp_path, files):
