@@ -21,9 +21,10 @@ from experiments.trackers.tracker import Rows, Status, TrackedRun, agrees, artif
 
 @dataclass(frozen=True, kw_only=True)
 class TensorboardTracker:
-    """`runs` is the folder of the runs."""
+    """`runs` is the folder of the runs; `oracle` as in Tracker."""
 
     runs: str
+    oracle: bool = False
 
     def check(self) -> None:
         """Raise TrackerError if TensorBoard is not installed."""

@@ -24,9 +24,10 @@ from experiments.trackers.tracker import Rows, Status, TrackedRun, agrees, artif
 
 @dataclass(frozen=True, kw_only=True)
 class WandbTracker:
-    """`runs` is the folder of the runs."""
+    """`runs` is the folder of the runs; `oracle` as in Tracker."""
 
     runs: str
+    oracle: bool = False
 
     def check(self) -> None:
         """Raise TrackerError if wandb is not installed."""
