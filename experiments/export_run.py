@@ -44,7 +44,7 @@ synthpoll export RUN --to DIR [--format {"|".join(Format)}] [options]
   --check-overlap      simulations only: count runs of words that are verbatim in the devices' texts; printed and kept
                        under RUN/oracle/, no part of the export
   --not-for-release    export, with a warning, what must not be released: a run whose trust model is a baseline, or
-                       whose audit refutes its claim
+                       whose claim an audit has refuted (whatever later audits find)
 """
 _VALUED = ("--to", "--format", "--round", "--top", "--min-share", "--test-share", "--tasks")
 _FLAGS = ("--check-overlap", "--not-for-release")

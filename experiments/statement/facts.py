@@ -21,6 +21,7 @@ from aggregate.trust import NEIGHBOURS, CentralBaseline, Claim, LocalTrust, Shuf
 from experiments.folder.layout import AUDIT, STATEMENT, STATEMENT_PAGE
 from experiments.folder.store import RunFolder
 from experiments.job import Job
+from experiments.statement.audits import kept_audits, with_audits
 from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
@@ -73,17 +74,24 @@ def most_revealing(job: Job, polls: Mapping[str, tuple[Mechanism, int]]) -> str:
 
 
 def write_statement(folder: RunFolder, statement: dict[str, Any]) -> None:
-    """Write privacy.json and privacy.md, with the result of an audit if there was one."""
-    if folder.has(AUDIT):
-        statement = statement | {"audit": folder.read_json(AUDIT)}
-    _write(folder, statement)
+    """Write privacy.json and privacy.md, with all audits that there were.
+
+    Raises StoreError for a damaged audit.json, or where that is gone for a damaged privacy.json.
+    """
+    audits = kept_audits(folder.files)
+    if audits:
+        folder.write_json(AUDIT, audits)
+    _write(folder, with_audits(statement, audits))
 
 
 def add_audit(folder: RunFolder, audit: dict[str, Any]) -> None:
-    """Keep the result of an audit in audit.json and in the statement. Raises StoreError if there is no statement."""
-    statement = folder.read_json(STATEMENT)
-    folder.write_json(AUDIT, audit)
-    _write(folder, statement | {"audit": audit})
+    """Keep the result of an audit, behind those that there were, in audit.json and in the statement.
+
+    Raises StoreError if there is no statement.
+    """
+    statement, audits = folder.read_json(STATEMENT), [*kept_audits(folder.files), audit]
+    folder.write_json(AUDIT, audits)
+    _write(folder, with_audits(statement, audits))
 
 
 def _write(folder: RunFolder, statement: dict[str, Any]) -> None:
@@ -135,7 +143,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
         },
         "accuracy": {"reports": terms.likely, "standard_error": trust.standard_error(terms.mechanism, terms.likely)},
         "arms": [],
-        "audit": None,
+        "audits": [],
     }
 
 
