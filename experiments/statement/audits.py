@@ -51,7 +51,7 @@ def audited_statement(files: RunFiles) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{files.path / STATEMENT} is not a statement of this version ({type(error).__name__}: {error}); give the "
-            "run's command again, which writes it anew, then audit it"
+            "run's command again (into another folder if it says so, with out=DIR), then audit that one"
         ) from None
     return statement
 

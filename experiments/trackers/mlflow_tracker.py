@@ -31,6 +31,7 @@ from experiments.trackers.tracker import (
     agrees,
     artifacts,
     as_text,
+    check_oracle,
     require,
 )
 
@@ -44,7 +45,8 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 class MlflowTracker:
     """`runs` is the folder of the runs; `uri` a store of yours (None: SQLite in that folder); `oracle` as in Tracker.
 
-    Raises ValueError for a `uri` that names a plain folder, which MLflow no longer writes to.
+    Raises ValueError for a `uri` that names a plain folder, which MLflow no longer writes to, and for an `oracle` that
+    is neither true nor false.
     """
 
     runs: str
@@ -52,6 +54,7 @@ class MlflowTracker:
     oracle: bool = False
 
     def __post_init__(self) -> None:
+        check_oracle(self.oracle)
         if self.uri is not None and (self.uri.startswith("file:") or "://" not in self.uri):
             raise ValueError(
                 f"tracker.uri is {self.uri!r}; expected a database or a server, such as sqlite:////data/mlflow.db or "

@@ -95,6 +95,9 @@ class NoTracker:
     reason: str = ""
     oracle: bool = False
 
+    def __post_init__(self) -> None:
+        check_oracle(self.oracle)
+
     def check(self) -> None:
         """Nothing can be missing."""
 
@@ -133,6 +136,12 @@ def require(package: str, extra: str) -> None:
             f"tracker={extra} needs the package {package}, which is not installed; "
             f"pip install 'synthpoll[{extra}]', or go on without: tracker=none"
         ) from None
+
+
+def check_oracle(oracle: object) -> None:
+    """Raise ValueError unless it is true or false: on a command line `no` is a text, which Python takes for true."""
+    if not isinstance(oracle, bool):
+        raise ValueError(f"tracker.oracle is {oracle!r}; expected true or false")
 
 
 def agrees(logged: Rows, rows: Rows) -> bool:

@@ -203,6 +203,12 @@ def test_automatic_is_mlflow_where_it_is_installed(monkeypatch, tmp_path):
 def test_values_of_a_tracker_are_checked():
     with pytest.raises(ValueError, match=r"tracker.uri is 'mlruns'; expected a database or a server"):
         MlflowTracker(runs="runs", uri="mlruns")
+    for name, (tracker, _) in KINDS.items():
+        assert tracker(runs="runs").oracle is NoTracker().oracle is False, name
+        with pytest.raises(ValueError, match=r"tracker\.oracle is 'no'; expected true or false"):
+            tracker(runs="runs", oracle="no")
+    with pytest.raises(ValueError, match=r"tracker\.oracle is 'no'; expected true or false"):
+        NoTracker(oracle="no")
     secret = MlflowTracker(runs="runs", uri="postgresql://me:password@host/db")
     assert "password" not in secret.describe()
 
