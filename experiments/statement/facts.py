@@ -34,8 +34,7 @@ class Terms:
 
     `mechanism`: what the devices run in the poll that reveals most, which is about `values` values and has `reports` or
     more; `expected`: how many, for what is no claim (None: as many); `protected`: the unit of privacy in words,
-    `is_a_person` if it is no less. `polls_paid`, `devices_charged`, `largest_lifetime_spent`: what the ledger has of
-    the polls that are over.
+    `is_a_person` if it is no less. `polls_paid`, `devices_charged`: what the ledger has of the polls that are over.
     """
 
     job: Job
@@ -47,7 +46,6 @@ class Terms:
     expected: int | None = None
     polls_paid: int = 0
     devices_charged: int | None = None
-    largest_lifetime_spent: float | None = None
 
     @property
     def likely(self) -> int:
@@ -132,7 +130,6 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "cost_of_a_report": cost / MICRO,
             "polls_paid": terms.polls_paid,
             "devices_charged": terms.devices_charged,
-            "largest_lifetime_spent": terms.largest_lifetime_spent,
         },
         "central": None if trust.delta == 0 else _central(trust, claim),
         "trust_models": _trust_models(terms),

@@ -103,8 +103,7 @@ def _ledger(statement: dict[str, Any]) -> list[str]:
     if ledger["polls_paid"]:
         lines.append(
             f"- After {ledger['polls_paid']} of {polls['rounds']} polls: {ledger['devices_charged']} devices charged "
-            "by this run; the most that any one device has spent over everything in the ledger is "
-            f"{rounded_up(ledger['largest_lifetime_spent'])}."
+            "by this run. What each has spent in all is known on the devices' side alone."
         )
     return lines
 

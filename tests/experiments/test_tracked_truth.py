@@ -121,9 +121,9 @@ def play(tmp_path_factory):
     place = tmp_path_factory.mktemp("played")
 
     def played(store: str, *overrides: str) -> Path:
-        given = [*SHAPE, "tracker=mlflow", f"runs={place / store}", f"out={place / 'run'}", f"cache={place / 'cache'}"]
+        places = (f"runs={place / store}", f"out={place / 'run'}", f"cache={place / 'cache'}")
         with initialize_config_module("conf", version_base="1.3"):
-            job = load_job(compose("config", overrides=[*given, *overrides]))
+            job = load_job(compose("config", overrides=[*SHAPE, "tracker=mlflow", *places, *overrides]))
         run_job(*job, Console(file=io.StringIO(), width=150))
         return place / store
 
@@ -194,6 +194,23 @@ def test_negative_control_the_search_finds_each_kind_where_it_is(play, tmp_path)
     assert truth.in_(next(c for c in contents_of(tmp_path) if isinstance(c, bytes) and b"SQLite" in c[:16])) == {
         "texts"
     }
+
+
+def test_what_a_device_has_spent_in_a_shared_ledger_is_not_in_the_store(play):
+    """The most is what two runs cost; the second, which is tracked, knows its own cost alone."""
+    ledger = play("none", "tracker=none").parent / "ledger.db"
+    play("first", "tracker=none", f"ledger={ledger}", "epsilon=1.23456", f"out={ledger.parent / 'run-1'}")
+    store = play("second", f"ledger={ledger}", f"out={ledger.parent / 'run-2'}")
+
+    def told(content: bytes | float) -> bool:
+        # Rounded up to four digits, as a statement does, it is looked for where no page's coordinates are.
+        sought = (b"5.23456",) if isinstance(content, bytes) and b"<html" in content else (b"5.23456", b"5.235")
+        return isinstance(content, bytes) and any(most in NUMBER.findall(content) for most in sought)
+
+    assert not any(told(content) for content in contents_of(store))
+    # Negative controls: where it is, and how the statement once told it.
+    assert told((ledger.parent / "run-2/rounds/000/oracle/ledger.json").read_bytes())
+    assert told(b"the most that any one device has spent over everything in the ledger is 5.235.")
 
 
 def test_the_page_that_a_tracker_keeps_is_that_of_a_run_without_truth(play, tmp_path):
