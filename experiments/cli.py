@@ -33,7 +33,7 @@ synthpoll: refine synthetic training data by polling devices under local differe
   synthpoll export RUN --to DIR [--format sft]   the refined corpus as a data set, with its card
   synthpoll generate n=2000 out=DIR              write emails without a poll
   synthpoll inspect DIR [DIR ...]                what a run or `generate` wrote: 30 texts unedited, and the numbers
-  synthpoll audit RUN [trials=1000] [seed=0]     attack a run's polls with a canary; the bound joins its privacy.md
+  synthpoll audit RUN [trials=2000] [seed=0]     attack a run's polls with a canary; the bound joins its privacy.md
   synthpoll audit mechanism=randomized_response epsilon=2    attack a mechanism
   synthpoll device-log RUN --device ID [--ledger FILE]
                                                  what one device sent in a run, as it would show its owner

@@ -129,7 +129,7 @@ def _audit_folder(arguments: list[str]) -> None:
     from experiments.audit.run import audit_run_folder
     from experiments.finished import load_run
 
-    folder, numbers = Path(arguments[0]), {"trials": 1000, "seed": 0}
+    folder, numbers = Path(arguments[0]), {"trials": 2000, "seed": 0}
     for argument in arguments[1:]:
         name, _, value = argument.partition("=")
         if name not in numbers or not value.isdecimal():
@@ -137,7 +137,7 @@ def _audit_folder(arguments: list[str]) -> None:
         numbers[name] = int(value)
     if numbers["trials"] < 4:
         raise UsageError(
-            f"trials is {numbers['trials']}; expected 4 or more plays of each world, a thousand for a bound"
+            f"trials is {numbers['trials']}; expected 4 or more plays of each world, thousands for a verdict"
         )
     quiet_libraries()
     found = audit_run_folder(load_run(folder), **numbers, screen=console())

@@ -46,7 +46,7 @@ synthpoll export RUN --to DIR [--format {"|".join(Format)}] [options]
   --simulation         export a run with noise=seeded over texts of yours, whose noise anybody can take off who knows
                        the seed; its card says so
   --not-for-release    export, with a warning, what must not be released: a run whose trust model is a baseline, or
-                       whose audit refutes its claim
+                       whose claim an audit has refuted (whatever later audits find)
 """
 _VALUED = ("--to", "--format", "--round", "--top", "--min-share", "--test-share", "--tasks")
 _FLAGS = ("--check-overlap", "--simulation", "--not-for-release")

@@ -5,8 +5,10 @@
 
 One half of the trials is spent on finding a test that tells the two cases apart, the other half on counting how often
 that test is right. Exact (Clopper-Pearson) confidence limits on the counts give an epsilon that the mechanism cannot be
-below, but for the stated chance of error. A bound above the claim refutes the claim. A bound below proves nothing: a
-better test, or more trials, might find more (`AuditResult.ceiling` is what so few trials could show at most).
+below, but for the stated chance of error. The bound that is reported has 95% confidence, so one honest run in twenty
+would be found above its claim, and whoever audits often enough would find it. A claim is therefore refuted only by a
+bound whose error, over all audits of a run together, is at most FAMILY_WISE_ERROR. A bound below the claim proves
+nothing: a better test, or more trials, might find more (`ceiling`, `refuting_ceiling`: what so few trials could show).
 
 Sources: Jagielski, Ullman, Oprea, 'Auditing differentially private machine learning', NeurIPS 2020 (the bound);
 Ding, Wang, Wang, Zhang, Kifer, 'Detecting violations of differential privacy', CCS 2018 (choosing on other samples).
@@ -23,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.confidence import check_confidence, limits
+from privacy.confidence import check_confidence, error_of_test, limits
 from privacy.mechanism import Reports
 from privacy.randomness import RandomBytes
 from privacy.units import check_whole
@@ -34,17 +36,20 @@ Observations = NDArray[Any]
 Score = Callable[[Observations], NDArray[np.float64]]
 """How much each of n observations speaks for the canary (for the first value): float64[n]."""
 
+FAMILY_WISE_ERROR = 1e-6
+"""The chance that an honest run is ever refuted, however often it is audited."""
+
 _LEAST_SIGNAL = 4.0  # standard errors by which a feature must differ before the learned test looks at it
 _THRESHOLDS = 1000  # candidates for the test's threshold
 
 
 def _bounds(
-    hits: NDArray[np.int64], trials: int, alarms: NDArray[np.int64], others: int, delta: float, confidence: float
+    hits: NDArray[np.int64], trials: int, alarms: NDArray[np.int64], others: int, delta: float, error: float
 ) -> NDArray[np.float64]:
     """Lower bounds on epsilon, elementwise. Both directions of the definition rest on the same two limits, so the
-    chance that either fails is at most 1 - confidence."""
-    hit_rate, _ = limits(hits, trials, confidence)
-    _, alarm_rate = limits(alarms, others, confidence)
+    chance that either fails is at most `error`."""
+    hit_rate, _ = limits(hits, trials, error)
+    _, alarm_rate = limits(alarms, others, error)
     forward = np.maximum(hit_rate - delta, 0) / alarm_rate
     backward = np.maximum(1 - alarm_rate - delta, 0) / np.maximum(1 - hit_rate, np.finfo(np.float64).tiny)
     result: NDArray[np.float64] = np.log(np.maximum(np.maximum(forward, backward), 1.0))
@@ -57,6 +62,7 @@ class AuditResult:
 
     `hits` of the `trials` with the canary (of the first value) and `alarms` of the `others` without (of the second)
     were called 'with'. With chance at least `confidence` the true epsilon at `delta` is at least `epsilon_lower`.
+    `number`: which audit of the run it is, counted from 1. Raises ValueError for a number below 1.
     """
 
     hits: int
@@ -66,34 +72,63 @@ class AuditResult:
     delta: float
     confidence: float
     claimed_epsilon: float
+    number: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole("number", self.number, 1, "which audit of the run it is, counted from 1")
 
     @property
     def epsilon_lower(self) -> float:
         """The lower bound on epsilon, >= 0."""
-        hits, alarms = np.array([self.hits]), np.array([self.alarms])
-        return float(_bounds(hits, self.trials, alarms, self.others, self.delta, self.confidence)[0])
+        return self._bound(self.hits, self.alarms, 1 - self.confidence)
 
     @property
     def ceiling(self) -> float:
         """What a perfect test would have shown with these trials: no audit of this size can find more."""
-        return float(
-            _bounds(np.array([self.trials]), self.trials, np.array([0]), self.others, self.delta, self.confidence)[0]
-        )
+        return self._bound(self.trials, 0, 1 - self.confidence)
+
+    @property
+    def refuting_error(self) -> float:
+        """With which error this audit may refute: its part of FAMILY_WISE_ERROR (privacy.confidence.error_of_test)."""
+        return error_of_test(self.number, FAMILY_WISE_ERROR)
+
+    @property
+    def epsilon_refuting(self) -> float:
+        """The lower bound on epsilon that holds but for `refuting_error`, >= 0."""
+        return self._bound(self.hits, self.alarms, self.refuting_error)
+
+    @property
+    def refuting_ceiling(self) -> float:
+        """What a perfect test would have shown so surely: a claim that is not below it cannot be refuted."""
+        return self._bound(self.trials, 0, self.refuting_error)
 
     @property
     def refutes_claim(self) -> bool:
-        """Whether the bound is above the claim. If False, the claim stands, but is not proved."""
-        return self.epsilon_lower > self.claimed_epsilon
+        """Whether `epsilon_refuting` is above the claim. If False, the claim stands, but is not proved."""
+        return self.epsilon_refuting > self.claimed_epsilon
 
     @property
     def sentence(self) -> str:
         """The result in one line, for a statement or a log."""
-        verdict = "REFUTES" if self.refutes_claim else "does not refute"
+        verdict, more = "does not refute", ""
+        if self.refutes_claim:
+            verdict = "REFUTES"
+        elif self.refuting_ceiling <= self.claimed_epsilon:
+            verdict, more = "cannot refute", ", which needs more trials"
+        elif self.epsilon_lower > self.claimed_epsilon:
+            by_chance = f"{1 - self.confidence:.0%} of the audits of an honest run"
+            more = f", though the measured bound is above it, as up to {by_chance} find: give more trials"
         return (
             f"measured epsilon >= {self.epsilon_lower:.3f} at delta = {self.delta:g} with {self.confidence:.0%} "
             f"confidence ({self.hits} of {self.trials} found, {self.alarms} of {self.others} false alarms; at most "
-            f"{self.ceiling:.2f} could be shown); this {verdict} the claimed epsilon {self.claimed_epsilon:g}"
+            f"{self.ceiling:.2f} could be shown); with an error of {self.refuting_error:.1e}, at which audit "
+            f"{self.number} may refute, epsilon >= {self.epsilon_refuting:.3f} (at most {self.refuting_ceiling:.2f}); "
+            f"this {verdict} the claimed epsilon {self.claimed_epsilon:g}{more}"
         )
+
+    def _bound(self, hits: int, alarms: int, error: float) -> float:
+        found = np.array([hits]), self.trials, np.array([alarms]), self.others
+        return float(_bounds(*found, self.delta, error)[0])
 
 
 def audit_samples(
@@ -103,16 +138,17 @@ def audit_samples(
     claimed_epsilon: float,
     delta: float = 0.0,
     confidence: float = 0.95,
+    number: int = 1,
     score: Score | None = None,
 ) -> AuditResult:
     """Lower bound on epsilon from independent observations of the two cases.
 
     `present`, `absent`: trials in the first axis, at least 4 each, equal in all other axes and in dtype. The test is
     `score(observations) >= threshold`; without a `score` one is learned, and the threshold always is, from the first
-    halves. The counts come from the second halves.
+    halves. The counts come from the second halves. `number`: which audit of the run it is (AuditResult).
 
     Raises ValueError for too few or unequal observations, delta outside [0, 1), confidence outside (0, 1),
-    claimed_epsilon below 0.
+    claimed_epsilon below 0, number below 1.
     """
     present, absent = np.asarray(present), np.asarray(absent)
     if present.shape[1:] != absent.shape[1:] or present.dtype != absent.dtype or present.ndim not in (1, 2):
@@ -139,6 +175,7 @@ def audit_samples(
         delta=float(delta),
         confidence=confidence,
         claimed_epsilon=float(claimed_epsilon),
+        number=number,
     )
 
 
@@ -151,7 +188,7 @@ def _best_threshold(
         candidates = candidates[np.linspace(0, len(candidates) - 1, _THRESHOLDS).astype(np.int64)]
     hits = len(present) - np.searchsorted(np.sort(present), candidates)
     alarms = len(absent) - np.searchsorted(np.sort(absent), candidates)
-    bounds = _bounds(hits, len(present), alarms, len(absent), delta, confidence)
+    bounds = _bounds(hits, len(present), alarms, len(absent), delta, 1 - confidence)
     best = np.flatnonzero(bounds == bounds.max())
     return float(candidates[best[len(best) // 2]])
 
@@ -242,6 +279,7 @@ def audit_run(
     claimed_epsilon: float,
     delta: float = 0.0,
     confidence: float = 0.95,
+    number: int = 1,
     score: Score | None = None,
     map: Map = builtins.map,
 ) -> AuditResult:
@@ -253,7 +291,9 @@ def audit_run(
 
     Runs are independent and order does not matter: pass the `map` of a process or thread pool to play them in parallel,
     with the same result. For processes, `release` must be picklable. Each case is played `trials` times; the largest
-    epsilon that can be shown is about log(trials / 8). Raises ValueError as `audit_samples`.
+    epsilon that can be shown is about log(trials / 8), and the largest that the first audit can refute about
+    log(trials / 31). `number`: which audit of the run it is; its randomness must be new, too. Raises ValueError as
+    `audit_samples`.
     """
     check_whole("trials", trials, 4, "runs of each of the two cases")
     plays = [(with_canary, trial) for with_canary in (True, False) for trial in range(trials)]
@@ -272,6 +312,7 @@ def audit_run(
         claimed_epsilon=claimed_epsilon,
         delta=delta,
         confidence=confidence,
+        number=number,
         score=score,
     )
 

@@ -100,16 +100,19 @@ def audit_polls(
     claimed: tuple[float, float],
     trials: int,
     seed: int,
+    number: int = 1,
     map: Map = builtins.map,
 ) -> AuditResult:
     """Play the polls `trials` times in each world; `claimed` is (epsilon, delta).
 
+    `number`: which audit of the run it is, counted from 1. Each draws noise of its own, also with an equal seed: then
+    its chance of error does not depend on what the ones before found (privacy.confidence.error_of_test).
     Raises ValueError as privacy.audit.audit_run, and BatchError for a poll with fewer than `minimum_batch` reports.
     """
 
     def release(with_canary: bool, trial: int) -> Floats:
         """The two estimates of every poll of one play."""
-        rng = np.random.default_rng([seed, trial, int(with_canary)])
+        rng = np.random.default_rng([seed, number, trial, int(with_canary)])
         world = 0 if with_canary else 1
         return np.concatenate([_play(poll, trust, minimum_batch, world, rng).counts for poll in polls])
 
@@ -118,7 +121,7 @@ def audit_polls(
         return np.asarray((observed[:, 0::2] - observed[:, 1::2]).sum(axis=1), dtype=np.float64)
 
     epsilon, delta = claimed
-    return audit_run(release, trials=trials, claimed_epsilon=epsilon, delta=delta, score=score, map=map)
+    return audit_run(release, trials=trials, claimed_epsilon=epsilon, delta=delta, number=number, score=score, map=map)
 
 
 def how_played(polls: Sequence[CanaryPoll], trust: Trust) -> str:

@@ -1,7 +1,7 @@
 """`synthpoll audit RUN`: attack a finished run of whichever kind, and bound its epsilon from below.
 
     result = audit_run_folder(load_run(path), trials=1000, seed=0, screen=console())
-    result.sentence                  # also in audit.json, privacy.json and privacy.md
+    result.sentence                  # also in audit.json, privacy.json and privacy.md, behind those of earlier audits
 
 How a run is attacked: experiments/audit/polls.py. Who the canary is: refine.py and count.py beside it.
 """
@@ -17,11 +17,12 @@ from experiments.audit import count, refine
 from experiments.audit.polls import CanaryPoll, audit_polls, how_played
 from experiments.count.job import CountJob
 from experiments.finished import Run
-from experiments.folder.layout import STATEMENT
 from experiments.folder.store import RunFolder
 from experiments.job import Job
 from experiments.progress import bar
 from experiments.refine.job import RefineJob
+from experiments.refine.release import PublicRun, release
+from experiments.statement.audits import audited_statement, kept_audits
 from experiments.statement.facts import add_audit
 from privacy.audit import AuditResult
 
@@ -31,15 +32,16 @@ Plays = Iterable[tuple[bool, int]]
 def audit_run_folder(run: Run, *, trials: int, seed: int, screen: Console) -> AuditResult:
     """Attack a finished run, hold the bound against the claim of its statement, and add it there.
 
-    Raises StoreError if the folder is in use, has no complete run with a statement, or its devices are not there any
-    more.
+    A run that is refuted has its data set labelled as not for release. Raises StoreError if the folder is in use, has
+    no complete run with a statement of this version, or its devices are not there any more.
     """
     with run.folder.reopened() as folder:
         return _audit(folder, run.job, trials, seed, screen)
 
 
 def _audit(folder: RunFolder, job: Job, trials: int, seed: int, screen: Console) -> AuditResult:
-    polls, statement = _polls(folder, job), folder.read_json(STATEMENT)
+    statement, number = audited_statement(folder.files), len(kept_audits(folder.files)) + 1
+    polls = _polls(folder, job)
     # What is released of a local epsilon is no more than the devices' reports tell; else what the trust model claims.
     claim = statement["central"] or {"epsilon": statement["spent"]["run"], "delta": 0.0}
     with bar(screen, "Auditing: plays") as advance:
@@ -56,11 +58,13 @@ def _audit(folder: RunFolder, job: Job, trials: int, seed: int, screen: Console)
             claimed=(claim["epsilon"], claim["delta"]),
             trials=trials,
             seed=seed,
+            number=number,
             map=counted,
         )
     add_audit(
         folder,
         {
+            "number": number,
             "kind": how_played(polls, job.trust),
             "plays": 2 * trials,
             "rounds_played": len(polls),
@@ -73,10 +77,15 @@ def _audit(folder: RunFolder, job: Job, trials: int, seed: int, screen: Console)
             "claimed_epsilon": result.claimed_epsilon,
             "delta": result.delta,
             "confidence": result.confidence,
+            "refuting_error": result.refuting_error,
+            "epsilon_refuting": result.epsilon_refuting,
+            "most_that_could_refute": result.refuting_ceiling,
             "refutes_claim": result.refutes_claim,
             "sentence": result.sentence,
         },
     )
+    if result.refutes_claim and isinstance(job, RefineJob):
+        release(folder, job, PublicRun(folder.path).corpus(job.rounds))
     return result
 
 

@@ -46,8 +46,6 @@ def mending(folder: Path, name: str) -> str:
     A file that the run's command writes anew is deleted alone. What a round, or a key of a use case, left is whole or
     not at all, so its folder goes: the rounds behind it are then played again, too.
     """
-    if name == layout.AUDIT:
-        return "delete it, then give synthpoll audit again"
     arm = Path(name).parts[:3] if name.startswith(f"{layout.ARMS}/") else ()
     parts = Path(name).parts[len(arm) :]
     # The first corpus and how it was written belong together.

@@ -213,10 +213,11 @@ RELEASED = _pattern(
         CONFIG,
         FACTS,
         STATEMENT,
+        AUDIT,
         *(f"{_ANY_ROUND}/{name}" for name in ("round.json", "corpus.parquet", "next_weights.npy")),
     ]
 )
-"""What a data set is made of."""
+"""What a data set is made of, and what decides whether it may be."""
 
 SHOWN = _pattern(
     [

@@ -17,7 +17,6 @@ from experiments.metrics import write_metrics
 from experiments.refine.evaluate import Oracle
 from experiments.refine.measures import self_similarity
 from privacy.budget import MICRO
-from privacy.ledger import LedgerSummary
 from privacy.mechanism import Tally
 from synth.corpus import Corpus
 
@@ -58,7 +57,7 @@ class RoundWriter:
             reports = watch.drain()
             if self.arm is None:
                 folder.write_json(step.report_log, reports)
-        paid = self._paid(record)
+        self._write_ledger(record)
         folder.write_table(Round(following.number).corpus, following.corpus.to_table())
         folder.write_array(step.next_weights, record.next_weights)
         folder.write_json(
@@ -70,7 +69,6 @@ class RoundWriter:
                 "mechanism": dict(record.tally.parameters),
                 "attempted": record.attempted,
                 "drops": dict(record.drops),
-                **({} if paid is None else {"largest_lifetime_spent": paid.largest_lifetime / MICRO}),
             },
         )
         self._write_csv(record.number + 1)
@@ -84,11 +82,11 @@ class RoundWriter:
         self.folder.write_json(truth(step.metrics), {"round": number, **found})
         self._write_csv(number + 1)
 
-    def _paid(self, record: RoundRecord) -> LedgerSummary | None:
-        """What the ledger holds after this poll; written under oracle/, for the server is told its reports only."""
+    def _write_ledger(self, record: RoundRecord) -> None:
+        """What the ledger holds after this poll; under oracle/, for the server is told its reports only."""
         fleet, number = self.oracle.fleet, record.number
         if fleet.accounts is None:
-            return None
+            return
         answered = fleet.answered(compact(record.embeddings), number)
         totals = fleet.accounts.ledger.summary()
         self.folder.write_json(
@@ -106,7 +104,6 @@ class RoundWriter:
                 "largest_day_spent": totals.largest_day / MICRO,
             },
         )
-        return totals
 
     def _public(
         self, corpus: Corpus, vectors: NDArray[np.float32], record: RoundRecord | None, number: int = 0

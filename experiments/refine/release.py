@@ -24,6 +24,7 @@ from experiments.folder.layout import CONFIG, FACTS, STATEMENT, Key, Round
 from experiments.folder.reader import RunFiles
 from experiments.folder.store import RunFolder, StoreError
 from experiments.refine.job import RefineJob
+from experiments.statement.audits import kept_audits, stated_audits
 from experiments.statement.facts import simulation
 from synth.cards import public_name
 from synth.corpus import Corpus
@@ -114,7 +115,8 @@ class PublicRun:
                 f"the trust model {self.statement['trust']['model']} is a baseline, in which the server sees every "
                 "device's true answer."
             )
-        if (self.statement.get("audit") or {}).get("refutes_claim"):
+        # The record, and its copy in the statement: a run that was killed between the two has only the first.
+        if any(audit["refutes_claim"] for audit in [*kept_audits(self.files), *stated_audits(self.files)]):
             found.append("an audit of this run refutes the epsilon that it claims.")
         return tuple(found)
 

@@ -22,6 +22,7 @@ from experiments.folder.layout import AUDIT, STATEMENT, STATEMENT_PAGE
 from experiments.folder.store import RunFolder
 from experiments.job import Job
 from experiments.noise import noise_in_words
+from experiments.statement.audits import kept_audits, with_audits
 from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
@@ -33,8 +34,7 @@ class Terms:
 
     `mechanism`: what the devices run in the poll that reveals most, which is about `values` values and has `reports` or
     more; `expected`: how many, for what is no claim (None: as many); `protected`: the unit of privacy in words,
-    `is_a_person` if it is no less. `polls_paid`, `devices_charged`, `largest_lifetime_spent`: what the ledger has of
-    the polls that are over.
+    `is_a_person` if it is no less. `polls_paid`, `devices_charged`: what the ledger has of the polls that are over.
     """
 
     job: Job
@@ -46,7 +46,6 @@ class Terms:
     expected: int | None = None
     polls_paid: int = 0
     devices_charged: int | None = None
-    largest_lifetime_spent: float | None = None
 
     @property
     def likely(self) -> int:
@@ -73,17 +72,24 @@ def most_revealing(job: Job, polls: Mapping[str, tuple[Mechanism, int]]) -> str:
 
 
 def write_statement(folder: RunFolder, statement: dict[str, Any]) -> None:
-    """Write privacy.json and privacy.md, with the result of an audit if there was one."""
-    if folder.has(AUDIT):
-        statement = statement | {"audit": folder.read_json(AUDIT)}
-    _write(folder, statement)
+    """Write privacy.json and privacy.md, with all audits that there were.
+
+    Raises StoreError for a damaged audit.json, or where that is gone for a damaged privacy.json.
+    """
+    audits = kept_audits(folder.files)
+    if audits:
+        folder.write_json(AUDIT, audits)
+    _write(folder, with_audits(statement, audits))
 
 
 def add_audit(folder: RunFolder, audit: dict[str, Any]) -> None:
-    """Keep the result of an audit in audit.json and in the statement. Raises StoreError if there is no statement."""
-    statement = folder.read_json(STATEMENT)
-    folder.write_json(AUDIT, audit)
-    _write(folder, statement | {"audit": audit})
+    """Keep the result of an audit, behind those that there were, in audit.json and in the statement.
+
+    Raises StoreError if there is no statement.
+    """
+    statement, audits = folder.read_json(STATEMENT), [*kept_audits(folder.files), audit]
+    folder.write_json(AUDIT, audits)
+    _write(folder, with_audits(statement, audits))
 
 
 def _write(folder: RunFolder, statement: dict[str, Any]) -> None:
@@ -129,7 +135,6 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "cost_of_a_report": cost / MICRO,
             "polls_paid": terms.polls_paid,
             "devices_charged": terms.devices_charged,
-            "largest_lifetime_spent": terms.largest_lifetime_spent,
         },
         "central": None if trust.delta == 0 else _central(trust, claim),
         "trust_models": _trust_models(terms),
@@ -140,7 +145,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
         },
         "accuracy": {"reports": terms.likely, "standard_error": trust.standard_error(terms.mechanism, terms.likely)},
         "arms": [],
-        "audit": None,
+        "audits": [],
     }
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
+from privacy.audit import FAMILY_WISE_ERROR
+
 
 def rounded_up(value: float, digits: int = 4) -> str:
     """A number for reading that never claims less than the number itself."""
@@ -103,8 +105,7 @@ def _ledger(statement: dict[str, Any]) -> list[str]:
     if ledger["polls_paid"]:
         lines.append(
             f"- After {ledger['polls_paid']} of {polls['rounds']} polls: {ledger['devices_charged']} devices charged "
-            "by this run; the most that any one device has spent over everything in the ledger is "
-            f"{rounded_up(ledger['largest_lifetime_spent'])}."
+            "by this run. What each has spent in all is known on the devices' side alone."
         )
     return lines
 
@@ -240,15 +241,23 @@ def _released(statement: dict[str, Any]) -> list[str]:
 
 
 def _audit(statement: dict[str, Any]) -> list[str]:
-    audit = statement["audit"]
-    if audit is None:
+    audits = statement["audits"]
+    if not audits:
         return [
             "No audit was run on this folder: `synthpoll audit RUN` plays its polls with a canary and adds the result."
         ]
+    refuting = [str(number) for number, audit in enumerate(audits, 1) if audit["refutes_claim"]]
+    lines = [f"**This run's claim is refuted**, by audit {', '.join(refuting)}. No later audit lifts that.", ""]
     return [
-        f"A canary device was replaced, or not, in {audit['plays']} plays of the polls: {audit['sentence']}.",
+        *(lines if refuting else []),
+        "A canary device was replaced, or not, in plays of the polls. All audits of this run:",
         "",
-        "A lower bound below the claim does not prove the claim; a bound above would refute it.",
+        *(f"{number}. {audit['plays']} plays: {audit['sentence']}." for number, audit in enumerate(audits, 1)),
+        "",
+        f"The strongest measured bound is epsilon >= {max(audit['epsilon_lower'] for audit in audits):.3f}. Each holds "
+        "with its confidence by itself, so of many a few are too high, and it refutes nothing. A claim is refuted only "
+        "by a bound above it whose error, added up over all audits of a run however many there are, stays below "
+        f"{FAMILY_WISE_ERROR:g}. No bound below the claim proves it.",
     ]
 
 

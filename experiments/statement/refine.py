@@ -28,9 +28,9 @@ def build_statement(
     """The statement as plain values; `played` are the complete rounds' round.json.
 
     Complete rounds count with the reports that came, so that after a poll the statement is about what happened. What
-    was debited is told as far as it may be known: counts of reports, and one maximum that the caps bound anyway. How
-    many devices stayed silent for lack of budget, and how many other use cases charged, is on the devices' side
-    (oracle/). Raises ValueError if a device was to report more often than the caps allow.
+    was debited is told as far as the server knows it, by counts of reports. What any device has spent, how many stayed
+    silent for lack of budget, and how many other use cases charged, is on the devices' side (oracle/). Raises
+    ValueError if a device was to report more often than the caps allow.
     """
     cohorts, unit = fleet.cohorts, population.unit
     answering = [round["reports"] for round in played] + _to_come(job, fleet)[len(played) :]
@@ -47,7 +47,6 @@ def build_statement(
         is_a_person=unit is DeviceUnit.USER,
         polls_paid=len(played),
         devices_charged=sum(round["reports"] for round in played),
-        largest_lifetime_spent=max((round["largest_lifetime_spent"] for round in played), default=None),
     )
     statement = shared_facts(terms, config) | {
         "composition": {"rounds": job.rounds, "rounds_per_device": per_device, "reports_per_round": answering},

@@ -31,6 +31,7 @@ from experiments.trackers.tracker import (
     agrees,
     artifacts,
     as_text,
+    check_oracle,
     require,
 )
 
@@ -42,15 +43,18 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 @dataclass(frozen=True, kw_only=True)
 class MlflowTracker:
-    """`runs` is the folder of the runs; `uri` a store of yours (None: SQLite in that folder).
+    """`runs` is the folder of the runs; `uri` a store of yours (None: SQLite in that folder); `oracle` as in Tracker.
 
-    Raises ValueError for a `uri` that names a plain folder, which MLflow no longer writes to.
+    Raises ValueError for a `uri` that names a plain folder, which MLflow no longer writes to, and for an `oracle` that
+    is neither true nor false.
     """
 
     runs: str
     uri: str | None = None
+    oracle: bool = False
 
     def __post_init__(self) -> None:
+        check_oracle(self.oracle)
         if self.uri is not None and (self.uri.startswith("file:") or "://" not in self.uri):
             raise ValueError(
                 f"tracker.uri is {self.uri!r}; expected a database or a server, such as sqlite:////data/mlflow.db or "
@@ -147,7 +151,7 @@ class MlflowLog:
                     self._client.set_terminated(self._parent)
 
 
-def auto_tracker(runs: str) -> Tracker:
+def auto_tracker(runs: str, oracle: bool = False) -> Tracker:
     """MLflow where it is installed, otherwise none, and a line that says so."""
     try:
         importlib.metadata.distribution("mlflow")
@@ -155,7 +159,7 @@ def auto_tracker(runs: str) -> Tracker:
         return NoTracker(
             reason="No tracker is installed (pip install 'synthpoll[mlflow]'); metrics go to the run folder"
         )
-    return MlflowTracker(runs=runs)
+    return MlflowTracker(runs=runs, oracle=oracle)
 
 
 def _settle() -> None:

@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.trackers.tracker import Rows, Status, TrackedRun, agrees, artifacts, as_text, require
+from experiments.trackers.tracker import Rows, Status, TrackedRun, agrees, artifacts, as_text, check_oracle, require
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorboardTracker:
-    """`runs` is the folder of the runs."""
+    """`runs` is the folder of the runs; `oracle` as in Tracker. Raises ValueError unless that is true or false."""
 
     runs: str
+    oracle: bool = False
+
+    def __post_init__(self) -> None:
+        check_oracle(self.oracle)
 
     def check(self) -> None:
         """Raise TrackerError if TensorBoard is not installed."""

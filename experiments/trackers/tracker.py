@@ -2,13 +2,14 @@
 
     tracker.check()                                  # before any work: is it installed?
     log = tracker.start(run, rows)                   # a new run, or the one that this run folder had before
-    log.log_round(0, {"reports": 300.0, "oracle/similarity": 0.41})
+    log.log_round(0, {"reports": 300.0, "stderr": 41.5})
     log.log_artifacts(folder)
     log.finish("finished")
 
 A tracker is told numbers, the configuration, and the files in ARTIFACTS; nothing else, so no private text can reach it.
-What it holds is checked against the run folder, which is the truth: a run is continued where both agree, and a folder
-that was begun anew gets a run of its own.
+What only a simulation knows is told to a second run, in an experiment of its own, and only if `oracle` asks for it
+(experiments/trackers/tracking.py). What a tracker holds is checked against the run folder, which decides: a run is
+continued where both agree, and a folder that was begun anew gets a run of its own.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class RunLog(Protocol):
         """The rounds that it holds."""
 
     def log_round(self, round: int, metrics: Mapping[str, float]) -> None:
-        """Log a round, whole or not at all. Names that begin with 'oracle/' are known to a simulation only."""
+        """Log a round, whole or not at all."""
 
     def log_artifacts(self, folder: Path) -> None:
         """Log what there is of ARTIFACTS in the run folder."""
@@ -71,7 +72,11 @@ class RunLog(Protocol):
 
 
 class Tracker(Protocol):
-    """A tracker as it is configured."""
+    """A tracker as it is configured. `oracle`: whether it is told, apart, what only a simulation knows."""
+
+    @property
+    def oracle(self) -> bool:
+        """False unless the configuration says otherwise."""
 
     def check(self) -> None:
         """Raise TrackerError if its package is not installed."""
@@ -85,9 +90,13 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NoTracker:
-    """No tracker: the run folder alone. `reason` is said on the screen."""
+    """No tracker: the run folder alone. `reason` is said on the screen; whatever `oracle` says, nothing is told."""
 
     reason: str = ""
+    oracle: bool = False
+
+    def __post_init__(self) -> None:
+        check_oracle(self.oracle)
 
     def check(self) -> None:
         """Nothing can be missing."""
@@ -127,6 +136,12 @@ def require(package: str, extra: str) -> None:
             f"tracker={extra} needs the package {package}, which is not installed; "
             f"pip install 'synthpoll[{extra}]', or go on without: tracker=none"
         ) from None
+
+
+def check_oracle(oracle: object) -> None:
+    """Raise ValueError unless it is true or false: on a command line `no` is a text, which Python takes for true."""
+    if not isinstance(oracle, bool):
+        raise ValueError(f"tracker.oracle is {oracle!r}; expected true or false")
 
 
 def agrees(logged: Rows, rows: Rows) -> bool:

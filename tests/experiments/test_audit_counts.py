@@ -57,8 +57,8 @@ def test_the_bound_of_a_count_joins_its_statement(tmp_path, files, experiment, o
     folder = play(tmp_path / "run", files, experiment, "opt_in=0.7", *overrides)
     before, reports = contents(folder), reports_of(folder)
     found = audit(folder, trials=60 if experiment == "new_words" else 200)
-    told, statement = (json.loads((folder / name).read_text()) for name in ("audit.json", "privacy.json"))
-    assert told == statement["audit"] and told["sentence"] in (folder / "privacy.md").read_text()
+    (told,), statement = (json.loads((folder / name).read_text()) for name in ("audit.json", "privacy.json"))
+    assert [told] == statement["audits"] and told["sentence"] in (folder / "privacy.md").read_text()
     assert found.refutes_claim is False
     central, spent = statement["central"], statement["spent"]
     assert (central is None) == ("trust=" not in "".join(overrides))
@@ -71,15 +71,17 @@ def test_the_bound_of_a_count_joins_its_statement(tmp_path, files, experiment, o
     assert {name for name in after if after[name] != before.get(name)} == {"audit.json", "privacy.json", "privacy.md"}
 
 
-def test_resumed_and_audited_again_it_is_the_same(tmp_path, files, monkeypatch, capsys):
+def test_resumed_it_keeps_its_audits(tmp_path, files, monkeypatch, capsys):
     folder = play(tmp_path / "run", files, "health_types")
     monkeypatch.setattr(sys, "argv", ["synthpoll", "audit", str(folder), "trials=50", "seed=3"])
     main()
-    assert "does not refute the claimed epsilon 2" in capsys.readouterr().out
+    assert "cannot refute the claimed epsilon 2, which needs more trials" in capsys.readouterr().out
     after = contents(folder)
     assert contents(play(tmp_path / "run", files, "health_types")) == after
     main()
-    assert contents(folder) == after
+    after = contents(folder)
+    assert len(json.loads(after["audit.json"])) == len(json.loads(after["privacy.json"])["audits"]) == 2
+    assert contents(play(tmp_path / "run", files, "health_types")) == after
 
 
 def test_the_canary_is_one_device_that_sends_all_it_may_of_two_rare_values(tmp_path, files):
@@ -148,7 +150,7 @@ def test_a_mechanism_without_noise_is_caught(tmp_path, files, experiment, double
     folder = play(tmp_path / "run", files, experiment, named, "epsilon=1")
     found = audit(folder, trials=100)
     assert found.hits == found.trials and found.alarms == 0
-    assert found.refutes_claim and found.epsilon_lower == found.ceiling > 1
+    assert found.refutes_claim and found.epsilon_refuting == found.refuting_ceiling > 1
     # The same run with its noise is not refuted.
     assert not audit(play(tmp_path / "noisy", files, experiment, "epsilon=1"), trials=100).refutes_claim
 
@@ -156,7 +158,7 @@ def test_a_mechanism_without_noise_is_caught(tmp_path, files, experiment, double
 def test_of_a_run_whose_tallies_were_drawn_the_others_are_drawn(tmp_path, files):
     folder = play(tmp_path / "run", files, "emoji", "exact_above=100")
     assert not audit(folder, trials=100).refutes_claim
-    told = json.loads((folder / "audit.json").read_text())
+    (told,) = json.loads((folder / "audit.json").read_text())
     assert "drawn from its exact law, without the front door" in told["kind"]
     assert told["reports_per_round"] == [min(reports_of(folder).values())]
 

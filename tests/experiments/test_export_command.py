@@ -279,14 +279,30 @@ def test_a_baseline_is_refused_or_labelled(smoke, exported):
 
 def test_a_run_whose_audit_refutes_its_claim_is_refused(run, exported):
     statement = json.loads((run / "privacy.json").read_text())
-    for refutes in (True, False):
-        audit = {"refutes_claim": refutes, "sentence": "measured epsilon >= 9.876"}
-        (run / "privacy.json").write_text(json.dumps(statement | {"audit": audit}))
-        if refutes:
-            assert "an audit of this run refutes" in refused(exported)
-            folder, _ = exported("--not-for-release")
-            assert "(not for release)" in (folder / "README.md").read_text()
-            shutil.rmtree(folder)
+    standing, refuting = (
+        {"refutes_claim": refutes, "sentence": "measured epsilon >= 9.876", "epsilon_lower": 9.876, "plays": 8}
+        for refutes in (False, True)
+    )
+    earlier = {name: value for name, value in statement.items() if name != "audits"}
+    # Whichever of the audits it is, in the record or in the statement; earlier versions had one, called audit.
+    for stated, kept in (
+        (statement | {"audits": [standing, refuting, standing]}, None),
+        (statement, [refuting, standing]),
+        (earlier | {"audit": refuting}, None),
+        (earlier | {"audit": None}, refuting),
+    ):
+        (run / "privacy.json").write_text(json.dumps(stated))
+        (run / "audit.json").unlink(missing_ok=True)
+        if kept:
+            (run / "audit.json").write_text(json.dumps(kept))
+        assert "an audit of this run refutes" in refused(exported)
+        folder, _ = exported("--not-for-release")
+        assert "(not for release)" in (folder / "README.md").read_text()
+        shutil.rmtree(folder)
+    (run / "audit.json").write_text(json.dumps([standing, {"refutes_claim": "no"}]))
+    assert "audit.json cannot be read (not a list of audits); delete it" in refused(exported)
+    (run / "audit.json").write_text(json.dumps([standing, standing]))
+    (run / "privacy.json").write_text(json.dumps(earlier | {"audit": standing}))
     # What an audit measured rests on private data without noise: the card does not have it.
     assert "9.876" not in (exported()[0] / "README.md").read_text()
 

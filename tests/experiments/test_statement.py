@@ -139,7 +139,7 @@ def test_numbers_come_from_the_population_and_the_configuration(smoke):
     assert one["caps"] == {"lifetime": 6, "daily": None}
     assert one["ledger"] == {
         "kept": "memory", "shared_with_other_runs": False, "caps": one["caps"], "first_day": 0, "cost_of_a_report": 4,
-        "polls_paid": 2, "devices_charged": sum(reports), "largest_lifetime_spent": 4,
+        "polls_paid": 2, "devices_charged": sum(reports),
     }  # fmt: skip
     assert f"After 2 of 2 polls: {sum(reports)} devices charged" in page
     assert one["unit"]["is_a_person"] is False and "smaller than a person" in page
@@ -168,7 +168,6 @@ def test_before_the_last_poll_a_shared_ledger_promises_no_more_than_a_minimum_ba
     assert "expected of the last 2, which are still to be polled" in page and "expected of" not in last
     assert between["composition"]["reports_per_round"] == [450, 100]
     assert [one["ledger"]["devices_charged"] for one in (before, between, after)] == [0, 450, 900]
-    assert before["ledger"]["largest_lifetime_spent"] is None
     assert after["composition"] == own["composition"] == own_after["composition"]
     assert after["composition"]["reports_per_round"] == [450, 450]
     assert before["central"]["epsilon"] > after["central"]["epsilon"] == own["central"]["epsilon"]

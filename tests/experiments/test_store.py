@@ -289,7 +289,7 @@ def test_what_an_unfinished_round_left_is_written_again_anyway(run: RunFolder) -
     [
         ("run.json", "delete it, then give the run's command again"),
         ("oracle/devices.json", "delete it, then give the run's command again"),
-        ("audit.json", "delete it, then give synthpoll audit again"),
+        ("audit.json", "delete it, then give the run's command again"),
         ("seed_corpus.json", "delete the folder {run}/rounds/000, then give the run's command again"),
         (
             "oracle/arms/random_selection/rounds/000/tally.npz",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,8 +12,8 @@ import yaml
 
 from experiments.folder.store import RunFolder
 from experiments.metrics import metrics_table
-from experiments.trackers.run_folder import read_rows, tracked_run
-from experiments.trackers.tracker import agrees
+from experiments.trackers.run_folder import read_rows, read_truth, tracked_run
+from experiments.trackers.tracker import agrees, artifacts
 from tests.experiments.tracked_runs import run_in
 from tests.experiments.use_case_files import play, write_files
 
@@ -69,7 +71,8 @@ def test_every_key_of_a_count_has_a_step_of_its_own(tmp_path):
     folder.write_json("run.json", {"keys": {"a.fr": {"place": 2}, "b.de": {"place": 1}, "c.en": {"place": 0}}})
     folder.write_csv("metrics.csv", [{"key": "c.en", "rule": "none", "reports": 3}, {"key": "a.fr", "reports": 4}])
     folder.write_csv("oracle/metrics.csv", [{"key": "c.en", "recall": 0.5}])
-    assert read_rows(tmp_path) == {0: {"c.en/reports": 3, "oracle/c.en/recall": 0.5}, 2: {"a.fr/reports": 4}}
+    assert read_rows(tmp_path) == {0: {"c.en/reports": 3}, 2: {"a.fr/reports": 4}}
+    assert read_truth(tmp_path) == {0: {"oracle/c.en/recall": 0.5}}
 
 
 def test_a_tracker_is_told_the_facts_of_a_count(tmp_path):
@@ -83,11 +86,41 @@ def test_a_tracker_is_told_the_facts_of_a_count(tmp_path):
     assert run.note.startswith("epsilon 2 per report")
     rows = read_rows(folder)
     assert sorted(rows) == [0, 1]
-    assert {"emoji.en/released", "oracle/emoji.en/recall"} <= set(rows[0])
+    assert "emoji.en/released" in rows[0] and "oracle/emoji.en/recall" in read_truth(folder)[0]
     assert not any("emoji.en" in name for name in rows[1])
+
+
+def test_a_tracker_is_told_no_number_that_rests_on_the_devices_data(tmp_path):
+    """Under oracle/ or in run.json: how many are expected to answer, and what earlier versions counted there."""
+    folder = run_in(tmp_path / "run")
+    path = folder / "run.json"
+    facts = json.loads(path.read_text())
+    facts["devices"] |= {"items": 1234567}
+    facts["keys"] = {"a.en": {"place": 0, "devices": 900, "expected_reports": 7654321, "values_left_out": 2345671}}
+    path.write_text(json.dumps(facts))
+    told = {oracle: tracked_run(folder, "made", "x: 1", None, oracle=oracle) for oracle in (False, True)}
+    hidden = {"run.devices.items", "run.keys.a.en.expected_reports", "run.keys.a.en.values_left_out"}
+    assert not hidden & set(told[False].parameters) and hidden <= set(told[True].parameters)
+    assert told[False].parameters["run.keys.a.en.devices"] == 900
+    assert told[False].key != told[True].key and told[True].experiment == "made.oracle"
+    assert "oracle" not in " ".join([told[False].note, told[False].experiment, *told[False].parameters])
+
+
+def test_a_run_folder_without_its_truth_is_tracked_alike(tmp_path):
+    """What a tracker is told does not depend on anything under oracle/; with tracker.oracle=true it does."""
+    folder = run_in(tmp_path / "run")
+
+    def told() -> tuple[object, ...]:
+        return tracked_run(folder, "made", "x: 1", None), read_rows(folder), [p.read_bytes() for p in artifacts(folder)]
+
+    before, known = told(), read_truth(folder)
+    run_in(folder, lift=0.1)
+    assert told() == before and read_truth(folder) != known
+    shutil.rmtree(folder / "oracle")
+    assert told() == before
 
 
 def test_rows_before_the_first_round(tmp_path):
     folder = run_in(tmp_path / "run")
     (folder / "metrics.csv").unlink()
-    assert read_rows(folder) == {}
+    assert read_rows(folder) == {} == read_truth(folder)

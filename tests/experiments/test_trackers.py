@@ -10,13 +10,14 @@ import importlib.metadata
 import io
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from experiments.trackers.mlflow_tracker import MlflowTracker, auto_tracker
-from experiments.trackers.run_folder import read_rows, tracked_run
+from experiments.trackers.run_folder import read_rows, read_truth, tracked_run
 from experiments.trackers.tensorboard_tracker import TensorboardTracker, read_events
 from experiments.trackers.tracker import ARTIFACTS, NoTracker, TrackerError
 from experiments.trackers.tracking import Tracking
@@ -32,10 +33,19 @@ def cut(folder: Path, rounds: int) -> None:
         path.write_text("".join(path.read_text().splitlines(keepends=True)[: rounds + 1]))
 
 
+def public(folder: Path) -> dict[tuple[int, str], float]:
+    """Every number of a run that the server itself knows, read without the code under test."""
+    return numbers(folder, "")
+
+
 def truth(folder: Path) -> dict[tuple[int, str], float]:
-    """Every number of every table of a run, read without the code under test."""
+    """Every number of a run that only a simulation knows."""
+    return numbers(folder, "oracle/", "oracle/arms/no_privacy/", "oracle/arms/no_privacy/oracle/")
+
+
+def numbers(folder: Path, *places: str) -> dict[tuple[int, str], float]:
     found = {}
-    for place in ("", "oracle/", "oracle/arms/no_privacy/", "oracle/arms/no_privacy/oracle/"):
+    for place in places:
         for row in csv.DictReader((folder / f"{place}metrics.csv").open()):
             for name, value in row.items():
                 if name != "round" and value != "":
@@ -76,9 +86,9 @@ def test_a_tracker_holds_the_run_folder_s_numbers(reader, tmp_path):
     shown = track(reader.tracker, folder, "whole")
     assert "failed" not in shown
     (seen,) = reader.runs("whole")
-    expected = truth(folder)
+    expected = public(folder)
     assert_holds(seen, expected)
-    assert {"reports", "oracle/similarity", "oracle/arms/no_privacy/oracle/similarity"} <= {n for _, n in expected}
+    assert "reports" in {name for _, name in expected}
     assert float(seen.parameters["run.privacy.central.epsilon"]) == 0.5
     assert seen.parameters["mechanism._target_"].strip('"').endswith("OptimizedUnaryEncoding")
     shows_pages = not isinstance(reader, Tensorboard)
@@ -87,29 +97,68 @@ def test_a_tracker_holds_the_run_folder_s_numbers(reader, tmp_path):
 
 def test_a_continued_run_is_one_run_and_no_round_is_logged_twice(reader, tmp_path):
     folder = run_in(tmp_path / "run")
-    expected, whole = (
-        truth(folder),
-        {p: p.read_bytes() for p in (folder / "metrics.csv", folder / "oracle/metrics.csv")},
-    )
+    expected, known = public(folder), truth(folder)
+    whole = {p: p.read_bytes() for p in (folder / "metrics.csv", folder / "oracle/metrics.csv")}
+    tracker = replace(reader.tracker, oracle=True)
     cut(folder, 2)
-    track(reader.tracker, folder, "continued")
-    (before,) = reader.runs("continued")
-    assert {step for step, _, _ in before.numbers} == {0, 1}
+    track(tracker, folder, "continued")
+    for name in ("continued", "continued.oracle"):
+        (before,) = reader.runs(name)
+        assert {step for step, _, _ in before.numbers} == {0, 1}
     for path, content in whole.items():
         path.write_bytes(content)
-    track(reader.tracker, folder, "continued")
-    track(reader.tracker, folder, "continued")
-    (seen,) = reader.runs("continued")
-    assert_holds(seen, expected)
+    track(tracker, folder, "continued")
+    track(tracker, folder, "continued")
+    for name, numbers in (("continued", expected), ("continued.oracle", known)):
+        (seen,) = reader.runs(name)
+        assert_holds(seen, numbers)
+
+
+def test_the_truth_has_an_experiment_of_its_own_and_can_be_asked_for_in_any_session(reader, tmp_path):
+    """Off, on, off again, with rounds in between: the run itself never holds a number of the truth."""
+    folder = run_in(tmp_path / "run")
+    whole = {p: p.read_bytes() for p in (folder / "metrics.csv", folder / "oracle/metrics.csv")}
+    for oracle, rounds in ((False, 1), (True, 2), (False, 4)):
+        for path, content in whole.items():
+            path.write_bytes(content)
+        cut(folder, rounds)
+        assert "failed" not in track(replace(reader.tracker, oracle=oracle), folder, "switched")
+        (seen,) = reader.runs("switched")
+        assert_holds(seen, public(folder))
+        if oracle:
+            (apart,) = reader.runs("switched.oracle")
+            known = {(step, name): value for (step, name), value in truth(folder).items() if step < rounds}
+            assert {"oracle/similarity", "oracle/arms/no_privacy/oracle/similarity"} <= {name for _, name in known}
+            assert_holds(apart, known)
+            assert apart.files == set()
+    # What was logged of the truth stays as it was: two rounds.
+    (apart,) = reader.runs("switched.oracle")
+    assert {step for step, _, _ in apart.numbers} == {0, 1}
+
+
+def test_a_run_of_an_earlier_version_which_held_the_truth_is_not_continued(reader, tmp_path):
+    """It stays in the store as it is; the folder gets a run without it."""
+    folder = run_in(tmp_path / "run")
+    run, rows = tracked_run(folder, "mixed", (folder / "config.yaml").read_text(), None), read_rows(folder)
+    mixed = {number: row | read_truth(folder)[number] for number, row in rows.items()}
+    log = reader.tracker.start(run, mixed)
+    for number, row in mixed.items():
+        log.log_round(number, row)
+    log.finish("finished")
+    track(reader.tracker, folder, "mixed")
+    before, now = reader.runs("mixed")
+    assert_holds(before, public(folder) | truth(folder))
+    assert_holds(now, public(folder))
 
 
 def test_a_folder_begun_anew_with_other_numbers_is_another_run(reader, tmp_path):
     folder = run_in(tmp_path / "run")
-    first = truth(folder)
+    first = public(folder)
     track(reader.tracker, folder, "anew")
-    run_in(folder, lift=0.1)
+    table = folder / "metrics.csv"
+    table.write_text(table.read_text().replace(",300,", ",299,"))
     track(reader.tracker, folder, "anew")
-    second = truth(folder)
+    second = public(folder)
     assert first != second
     seen = reader.runs("anew")
     assert len(seen) == 2
@@ -148,11 +197,18 @@ def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch, tmp_path, 
 def test_automatic_is_mlflow_where_it_is_installed(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.metadata, "distribution", lambda package: package)
     assert auto_tracker(str(tmp_path)) == MlflowTracker(runs=str(tmp_path))
+    assert auto_tracker(str(tmp_path), oracle=True).oracle
 
 
 def test_values_of_a_tracker_are_checked():
     with pytest.raises(ValueError, match=r"tracker.uri is 'mlruns'; expected a database or a server"):
         MlflowTracker(runs="runs", uri="mlruns")
+    for name, (tracker, _) in KINDS.items():
+        assert tracker(runs="runs").oracle is NoTracker().oracle is False, name
+        with pytest.raises(ValueError, match=r"tracker\.oracle is 'no'; expected true or false"):
+            tracker(runs="runs", oracle="no")
+    with pytest.raises(ValueError, match=r"tracker\.oracle is 'no'; expected true or false"):
+        NoTracker(oracle="no")
     secret = MlflowTracker(runs="runs", uri="postgresql://me:password@host/db")
     assert "password" not in secret.describe()
 
@@ -184,7 +240,7 @@ def test_runs_of_a_sweep_have_one_parent_however_many_start_at_once(mlflow, tmp_
     assert {run.info.status for run in runs} == {"FINISHED"}
     for folder in folders:
         (child,) = [run for run in children if run.info.run_name == folder.name]
-        assert_holds(mlflow.seen(child), truth(folder))
+        assert_holds(mlflow.seen(child), public(folder))
 
 
 def test_mlflow_s_server_that_is_gone_costs_nothing(mlflow, tmp_path):
@@ -213,14 +269,14 @@ def test_an_offline_run_is_whole_before_it_counts_as_logged(tmp_path, monkeypatc
     track(reader.tracker, folder)
     assert reader.tracker.start(run, rows).rounds == set(rows)
     (seen,) = reader.runs("made")
-    assert_holds(seen, truth(folder))
+    assert_holds(seen, public(folder))
 
 
 def test_a_torn_event_is_logged_again(tmp_path):
     skip_without("tensorboard")
     reader = Tensorboard(TensorboardTracker(runs=str(tmp_path / "runs")))
     folder = run_in(tmp_path / "run")
-    expected = truth(folder)
+    expected = public(folder)
     (folder / "dataset" / "README.md").unlink()
     (folder / "privacy.md").unlink()
     track(reader.tracker, folder)

@@ -25,6 +25,7 @@ class Failing:
     error: BaseException = field(default_factory=lambda: BrokenError("user:password@host"))
     calls: list[str] = field(default_factory=list)
     rounds: set[int] = field(default_factory=set)
+    oracle: bool = False
 
     def describe(self) -> str:
         return ""

@@ -35,7 +35,7 @@ def test_epsilon_per_report_day_run_and_life(tmp_path, files):
     assert "it stays silent for good after 6 such days" in page
     assert one["ledger"] == {
         "kept": "memory", "shared_with_other_runs": False, "caps": {"lifetime": 100, "daily": 16}, "first_day": 0,
-        "cost_of_a_report": 8.0, "polls_paid": 1, "devices_charged": None, "largest_lifetime_spent": None,
+        "cost_of_a_report": 8.0, "polls_paid": 1, "devices_charged": None,
     }  # fmt: skip
     assert one["run"]["configuration_sha256"] == hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
     assert one["headline"] in (folder / "report.html").read_text()

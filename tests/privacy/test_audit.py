@@ -11,13 +11,14 @@ import pytest
 from scipy.stats import binom
 
 from privacy.audit import (
+    FAMILY_WISE_ERROR,
     AuditResult,
     audit_mechanism,
     audit_run,
     audit_samples,
     learned_score,
 )
-from privacy.confidence import clopper_pearson
+from privacy.confidence import clopper_pearson, error_of_test, limits
 from privacy.gaussian import gaussian_epsilon
 from privacy.hadamard_response import HadamardResponse
 from privacy.local_hashing import LocalHashing
@@ -52,10 +53,10 @@ def test_clopper_pearson_solves_its_definition(k, n):
 def test_clopper_pearson_covers():
     """Exactly, over all outcomes: each side misses the truth in at most 2.5% of experiments, and not in far fewer."""
     n = 300
-    limits = [clopper_pearson(k, n) for k in range(n + 1)]
+    found = [clopper_pearson(k, n) for k in range(n + 1)]
     for p in (0.01, 0.1, 0.5, 0.93):
         chance = binom.pmf(np.arange(n + 1), n, p)
-        missed = [sum(c for c, limit in zip(chance, limits, strict=True) if wrong(limit, p)) for wrong in SIDES]
+        missed = [sum(c for c, limit in zip(chance, found, strict=True) if wrong(limit, p)) for wrong in SIDES]
         assert max(missed) <= 0.025
         assert max(missed) >= 0.01
 
@@ -141,16 +142,83 @@ def test_a_given_score_is_used():
 
 
 def test_coverage_of_the_whole_procedure():
-    """Over 300 audits of a mechanism of known epsilon, with all choices made anew in each, at most about 5% exceed it.
-    The same audits refute a claim that is half as large."""
+    """Over 300 audits of a mechanism of known epsilon, with all choices made anew in each, at most about 5% exceed it
+    (3 standard errors more), and none refutes it. The same audits find more than half of it."""
     mechanism = RandomizedResponse(epsilon=1.0, domain_size=2)
-    above, refuted = 0, 0
-    for chunk in range(300):
-        result = audit_mechanism(mechanism, trials=1500, rng=rng(chunk))
-        above += result.epsilon_lower > 1.0
-        refuted += result.epsilon_lower > 0.5
-    assert above <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
-    assert refuted > 290
+    results = [audit_mechanism(mechanism, trials=1500, rng=rng(chunk)) for chunk in range(300)]
+    above = sum(result.epsilon_lower > 1.0 for result in results)
+    assert 0 < above <= 300 * 0.05 + 3 * math.sqrt(300 * 0.05 * 0.95)
+    assert not any(result.refutes_claim for result in results)
+    assert sum(result.epsilon_lower > 0.5 for result in results) > 290
+
+
+@pytest.mark.parametrize("number", [1, 2, 30])
+def test_an_honest_run_is_refuted_with_the_chance_that_its_audit_may_spend(number):
+    """Exactly, over all outcomes of 60 plays of each world: a test that is right as often as epsilon 0.5 allows.
+    Negative control: the rule that a 95% bound refutes, as it once was, fails the same comparison."""
+    plays, epsilon, alarm = 60, 0.5, 0.3
+    chance = [binom.pmf(np.arange(plays + 1), plays, p) for p in (math.exp(epsilon) * alarm, alarm)]
+    refuted, above = 0.0, 0.0
+    for hits in range(plays + 1):
+        for alarms in range(plays + 1):
+            result = outcome(hits=hits, alarms=alarms, plays=plays, claimed=epsilon, number=number)
+            refuted += chance[0][hits] * chance[1][alarms] * result.refutes_claim
+            above += chance[0][hits] * chance[1][alarms] * (result.epsilon_lower > epsilon)
+    assert 0 < refuted <= result.refuting_error == 1e-6 / (number * (number + 1))
+    assert result.refuting_error < 1e-3 < above <= 0.05
+
+
+def outcome(*, hits: int, alarms: int, plays: int, claimed: float, number: int = 1) -> AuditResult:
+    return AuditResult(
+        hits=hits,
+        trials=plays,
+        alarms=alarms,
+        others=plays,
+        delta=0.0,
+        confidence=0.95,
+        claimed_epsilon=claimed,
+        number=number,
+    )
+
+
+def test_a_measured_bound_above_the_claim_refutes_nothing_by_itself():
+    by_chance = outcome(hits=75, alarms=40, plays=100, claimed=0.2)
+    assert by_chance.epsilon_lower > 0.2 > by_chance.epsilon_refuting and not by_chance.refutes_claim
+    assert f"measured epsilon >= {by_chance.epsilon_lower:.3f}" in by_chance.sentence
+    assert "does not refute the claimed epsilon 0.2, though the measured bound is above it" in by_chance.sentence
+    sure = outcome(hits=7500, alarms=4000, plays=10_000, claimed=0.2)
+    assert sure.refutes_claim and "REFUTES" in sure.sentence and "audit 1 may refute, epsilon >= 0.748" in sure.sentence
+
+
+def test_what_so_few_trials_can_refute_is_said():
+    few = outcome(hits=500, alarms=0, plays=500, claimed=4.0)
+    assert few.ceiling > 4 > few.refuting_ceiling == few.epsilon_refuting
+    assert f"(at most {few.refuting_ceiling:.2f})" in few.sentence
+    assert "this cannot refute the claimed epsilon 4, which needs more trials" in few.sentence
+    # As many as `synthpoll audit` plays, of which half are counted, can: the epsilon of a run unless another is given.
+    assert outcome(hits=1000, alarms=0, plays=1000, claimed=4.0).refutes_claim
+    # A later audit has less of the error left, and needs more.
+    assert not outcome(hits=1000, alarms=0, plays=1000, claimed=4.0, number=10).refutes_claim
+
+
+def test_all_audits_of_a_run_together_stay_below_the_family_wise_error():
+    """In fractions, of the numbers that are used: the first n have 1 - 1 / (n + 1) of it, whatever n."""
+    total, spent = Fraction(FAMILY_WISE_ERROR), Fraction(0)
+    for number in range(1, 2001):
+        spent += Fraction(error_of_test(number, FAMILY_WISE_ERROR))
+        assert spent < total
+        assert float(spent / total) == pytest.approx(1 - 1 / (number + 1), rel=1e-12)
+    assert outcome(hits=1, alarms=0, plays=4, claimed=1.0, number=7).refuting_error == FAMILY_WISE_ERROR / 56
+
+
+@pytest.mark.parametrize("error", [1e-6, 2e-13])
+def test_limits_hold_for_errors_that_a_confidence_would_round_away(error):
+    """Against the binomial's tails in fractions, as above."""
+    for k, n in ((0, 40), (3, 200), (39, 40)):
+        (low,), (high,) = limits(np.array([k]), n, error)
+        if k:
+            assert float(at_least(k, n, Fraction(low))) == pytest.approx(error / 2, rel=1e-9)
+        assert float(1 - at_least(k + 1, n, Fraction(high))) == pytest.approx(error / 2, rel=1e-9)
 
 
 def test_nothing_is_found_where_there_is_nothing():
@@ -214,7 +282,7 @@ def test_a_run_can_be_audited_in_parallel_with_the_same_result():
     alone = audit_run(NoisySum(1.0), trials=300, claimed_epsilon=3.0)
     with ThreadPoolExecutor(2) as pool:
         assert audit_run(NoisySum(1.0), trials=300, claimed_epsilon=3.0, map=pool.map) == alone
-    assert audit_run(lambda canary, trial: float(canary), trials=40, claimed_epsilon=1.0).refutes_claim
+    assert audit_run(lambda canary, trial: float(canary), trials=120, claimed_epsilon=1.0).refutes_claim
 
 
 def test_the_ceiling_is_what_a_perfect_test_shows():
@@ -245,6 +313,12 @@ def test_errors():
     for confidence in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="confidence is"):
             clopper_pearson(1, 2, confidence)
+    with pytest.raises(ValueError, match="number is 0"):
+        audit_samples(good, good, claimed_epsilon=1.0, number=0)
+    with pytest.raises(ValueError, match="number is 0"):
+        error_of_test(0, 1e-6)
+    with pytest.raises(ValueError, match="total is 0"):
+        error_of_test(1, 0)
     with pytest.raises(ValueError, match="successes are 3 of 2"):
         clopper_pearson(3, 2)
     with pytest.raises(ValueError, match="trials is 2"):
