@@ -66,6 +66,10 @@ class SharedSum:
         """Reports of which both halves have arrived."""
         return min(aggregator.reports for aggregator in self._aggregators)
 
+    @property
+    def refused(self) -> None:
+        """A share is uniform whatever the report is: nobody can tell."""
+
     def add(self, reports: Reports | Share) -> None:
         """Hand a share to its aggregator. Raises BatchError for whole reports, which no server may see."""
         if not isinstance(reports, Share):
@@ -138,7 +142,8 @@ class SecureAggregation(TrustModel):
             ),
             assumes=(
                 "the two aggregators follow the protocol and do not work together",
-                "devices share what the mechanism made: no proof is sent, so one device can shift the sums at will",
+                "devices share what the mechanism made: no proof of it is sent, so one device can shift the sums at "
+                "will, as far as so many reports could add up to it",
                 COLLUDING.format(self.colluding),
             ),
             seeded=not aggregators,
@@ -254,6 +259,10 @@ class SecureAggregation(TrustModel):
                 "more devices or raise minimum_batch"
             )
         return Claim(epsilon=found, delta=self.delta)
+
+    def largest_influence(self, mechanism: Mechanism) -> float:
+        """Infinite, whoever adds the noise: a share may hold anything, and no proof travels with it."""
+        return math.inf
 
     def cost(self, mechanism: Mechanism) -> float:
         """The epsilon of the sum."""

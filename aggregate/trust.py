@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import ClassVar, Protocol
 
@@ -40,10 +40,14 @@ _MOVED_VOTE = math.sqrt(2)  # a vote leaves one count and enters another: how fa
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Collected:
-    """What the server holds of one use case after a poll: a tally that may be kept, and the counts of what is asked."""
+    """What the server holds of one use case after a poll: a tally that may be kept, and the counts of what is asked.
+
+    `refused`: how many reports it refused, which are not in the tally; None: it saw no report of which it could tell.
+    """
 
     tally: Tally
     estimate: Estimate
+    refused: int | None = None
 
 
 Rngs = Mapping[str, np.random.Generator]
@@ -146,6 +150,9 @@ class Trust(Protocol):
         Raises ValueError for too few reports to hide in.
         """
 
+    def largest_influence(self, mechanism: Mechanism) -> float:
+        """The most that one report moves a released count, in devices, if the device that sends it lies."""
+
     def cost(self, mechanism: Mechanism) -> float:
         """The epsilon that a ledger debits a device for one report."""
 
@@ -183,8 +190,10 @@ class TrustModel:
     def collect(self, batches: Iterable[ReportBatch], asks: Sequence[Ask], minimum_batch: int, rngs: Rngs) -> Counts:
         """Through the front door, then `conclude`."""
         keys = {ask.use_case: ask for ask in asks}
-        tallies = intake(batches, {key: self.open(ask, rngs[key]) for key, ask in keys.items()}, minimum_batch)
-        return {key: self.conclude(ask, tallies[key], rngs[key]) for key, ask in keys.items()}
+        sums = {key: self.open(ask, rngs[key]) for key, ask in keys.items()}
+        tallies = intake(batches, sums, minimum_batch)
+        concluded = {key: self.conclude(ask, tallies[key], rngs[key]) for key, ask in keys.items()}
+        return {key: replace(found, refused=sums[key].refused) for key, found in concluded.items()}
 
     def conclude(self, ask: Ask, tally: Tally, rng: np.random.Generator) -> Collected:
         """The tally and its mechanism's estimate."""
@@ -207,6 +216,10 @@ class TrustModel:
                 "mechanism=randomized_response"
             )
         return law
+
+    def largest_influence(self, mechanism: Mechanism) -> float:
+        """The mechanism's own: the front door refuses what is beyond it."""
+        return mechanism.largest_influence
 
     def cost(self, mechanism: Mechanism) -> float:
         """The local epsilon of a report."""

@@ -1,6 +1,7 @@
 """Compiled loops that several mechanisms share: biased bits from integer thresholds, and counting them.
 
     rows = noisy_one_hot(values, 1000, t_q, OwnBit.FAIR, stream)   # uint8[n, 125], what OUE sends
+    outside(rows, (0, 50))                                         # the places of rows with more bits set
     count_bits(rows, 1000)                                         # int64[1000], what its server keeps
 
 How a lane becomes 1 with probability exactly T / 2^64: conceptually it draws a 64-bit word w and tests w < T. The test
@@ -140,6 +141,38 @@ def check_rows(rows: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     if width % 8 and np.any(rows[:, -1] >> (width % 8)):
         raise ValueError("reports have padding bits set; they were not made by this mechanism")
     return np.ascontiguousarray(rows)
+
+
+def outside(rows: NDArray[np.uint8], bounds: tuple[int, int]) -> NDArray[np.int64]:
+    """The places of the rows, uint8[n, bytes], with fewer or more bits set than bounds say: int64[r], increasing."""
+    whole = rows.shape[1] // 8 * 8
+    set_bits = np.empty(len(rows), dtype=np.int64)
+    # 64 bits at a time, wherever a row begins in memory; their order is of no matter here.
+    _count_rows(rows[:, :whole].view(np.uint64), rows[:, whole:], set_bits)
+    low, high = bounds
+    return np.flatnonzero((set_bits < low) | (set_bits > high))
+
+
+@njit(inline="always", cache=True)
+def _set_bits(word: np.uint64) -> np.uint64:
+    """How many bits of a word are 1 (Warren 2013, Hacker's Delight, section 5-1)."""
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
+
+
+@njit(cache=True, nogil=True)
+def _count_rows(words: NDArray[np.uint64], rest: NDArray[np.uint8], set_bits: NDArray[np.int64]) -> None:
+    """set_bits[i]: of words[i] and of rest[i], which is shorter than a word."""
+    for i in range(len(set_bits)):
+        total, word = np.uint64(0), np.uint64(0)
+        row = words[i]
+        for w in range(len(row)):
+            total += _set_bits(row[w])
+        for b in range(rest.shape[1]):
+            word = (word << np.uint64(8)) | np.uint64(rest[i, b])
+        set_bits[i] = total + _set_bits(word)
 
 
 def count_bits(rows: NDArray[np.uint8], width: int) -> NDArray[np.int64]:

@@ -185,6 +185,7 @@ def _decide(job: CountJob, key: Key, ask: Ask, collected: Collected, truth: Trut
             "use_case": key.use_case,
             "segment": key.segment,
             "reports": histogram.reports,
+            "refused_reports": collected.refused,
             "looked_at": histogram.looked_at,
             "released": len(histogram.values),
             "withheld": histogram.withheld,

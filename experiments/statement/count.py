@@ -12,7 +12,7 @@ from typing import Any
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
 from experiments.statement.facts import Terms, card_facts, headline, most_revealing, shared_facts, summary
-from experiments.statement.page import spent_table
+from experiments.statement.page import fabricated, spent_table
 
 PROTECTED = "one device with all of its data"
 EXACT_LAW = "NumPy's PCG64 keyed from the seed, repeatable; tallies are drawn from their law, and no device reports"
@@ -178,8 +178,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             "transport. It depends on how much happened on the device and on its locale, and is not protected.",
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
             f"- Floating point: {statement['trust']['floating_point']}.",
-            "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's "
-            "data.",
+            fabricated(statement),
         ],
         "What is released, what is not, what is kept": [
             "- Released: for each key the elements that the release rule let out, with counts and intervals, the "

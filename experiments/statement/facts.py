@@ -25,6 +25,7 @@ from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
 from privacy.units import Unit
+from privacy.validity import FALSE_REFUSAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "reports_claimed": terms.reports,
             "colluding_devices": trust.colluding,
         },
+        "fabrication": _fabrication(terms),
         "accuracy": {"reports": terms.likely, "standard_error": trust.standard_error(terms.mechanism, terms.likely)},
         "arms": [],
         "audit": None,
@@ -182,6 +184,15 @@ def _spent(terms: Terms) -> dict[str, float | None]:
         "run": terms.claim.epsilon,
         "delta": terms.claim.delta,
     }
+
+
+def _fabrication(terms: Terms) -> dict[str, float | None]:
+    """How much a report of a device that lies can falsify, and how often an honest one is refused for it; None: by any
+    amount, and never."""
+    influence = terms.job.trust.largest_influence(terms.mechanism)
+    if math.isinf(influence):
+        return {"largest_influence": None, "false_refusal": None}
+    return {"largest_influence": influence, "false_refusal": FALSE_REFUSAL}
 
 
 def _central(trust: Trust, claim: Claim) -> dict[str, object]:

@@ -221,9 +221,26 @@ def _side_channels(statement: dict[str, Any]) -> list[str]:
         "draw a "
         "fixed number of words a report from the main stream (privacy/kernels.py says what remains).",
         f"- Floating point: {trust['floating_point']}.",
-        "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's data.",
+        fabricated(statement),
         "- The generator's knowledge of public text, from before any poll, is no part of this claim.",
     ]
+
+
+def fabricated(statement: Mapping[str, Any]) -> str:
+    """What a device that lies can do, as a line of the page."""
+    told = statement["fabrication"]
+    if told["largest_influence"] is None:
+        return (
+            "- Fabricated reports: nobody sees a single report, and no proof of validity is sent with the shares, so "
+            "none is refused. One device that lies can move every count by any amount, as far as so many reports could "
+            "add up to it. This falsifies counts; it reveals nobody's data."
+        )
+    return (
+        f"- Fabricated reports: a report that no honest device sends is refused and counted (`refused_reports` in "
+        f"metrics.csv; an honest one with probability at most {told['false_refusal']:g}). One that passes moves a "
+        f"count by up to {rounded_up(told['largest_influence'])} devices. This falsifies counts; it reveals nobody's "
+        "data."
+    )
 
 
 def _released(statement: dict[str, Any]) -> list[str]:

@@ -36,6 +36,9 @@ class Watched:
         """All of it, in order."""
         return np.concatenate(self.passes)
 
+    def refused(self, reports: np.ndarray) -> np.ndarray:
+        return np.zeros(0, dtype=np.int64)
+
     def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
         self.passes.append(reports)
         added = Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
@@ -188,6 +191,8 @@ def test_a_sketch_is_added_to_in_place() -> None:
     seen = []
 
     class Remembering:
+        refused = sketch.refused
+
         def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
             total = sketch.add_to(tally, reports)
             seen.append(total.sums)
@@ -222,6 +227,9 @@ def test_reports_are_gathered_up_to_a_bound_and_then_forgotten() -> None:
 
 class Forgetful:
     """A mechanism that keeps nothing of what its server half is shown."""
+
+    def refused(self, reports: np.ndarray) -> np.ndarray:
+        return np.zeros(0, dtype=np.int64)
 
     def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
         added = Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
