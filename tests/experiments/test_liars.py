@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks.poisoning import maximal_reports
 from device_poll.events.fleet import EventFleet
@@ -56,7 +58,9 @@ def test_a_refinement(smoke, liars):
     honest = public(smoke("honest", *SHORT))
     assert [row["refused_reports"] for row in honest] == ["0", "0", ""], "the last corpus is not polled"
     liars(SimulatedFleet)
-    folder = smoke("lied", *SHORT)
+    screen = Console(file=io.StringIO(), width=200)
+    folder = smoke("lied", *SHORT, console=screen)
+    assert screen.file.getvalue().count(", 7 reports refused") == 2
     assert [row["refused_reports"] for row in public(folder)] == ["7", "7", ""]
     assert without(public(folder)) == without(honest)
     line = "refused and counted (`refused_reports` in metrics.csv; an honest one with probability at most 1e-09)"
