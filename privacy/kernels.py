@@ -145,12 +145,9 @@ def check_rows(rows: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
 
 def outside(rows: NDArray[np.uint8], bounds: tuple[int, int]) -> NDArray[np.int64]:
     """The places of the rows, uint8[n, bytes], with fewer or more bits set than bounds say: int64[r], increasing."""
-    whole = rows.shape[1] // 8 * 8
-    set_bits = np.empty(len(rows), dtype=np.int64)
+    whole, low, high = rows.shape[1] // 8 * 8, np.uint64(bounds[0]), np.uint64(bounds[1])
     # 64 bits at a time, wherever a row begins in memory; their order is of no matter here.
-    _count_rows(rows[:, :whole].view(np.uint64), rows[:, whole:], set_bits)
-    low, high = bounds
-    return np.flatnonzero((set_bits < low) | (set_bits > high))
+    return np.flatnonzero(_rows_outside(rows[:, :whole].view(np.uint64), rows[:, whole:], low, high))
 
 
 @njit(inline="always", cache=True)
@@ -163,16 +160,21 @@ def _set_bits(word: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _count_rows(words: NDArray[np.uint64], rest: NDArray[np.uint8], set_bits: NDArray[np.int64]) -> None:
-    """set_bits[i]: of words[i] and of rest[i], which is shorter than a word."""
-    for i in range(len(set_bits)):
+def _rows_outside(
+    words: NDArray[np.uint64], rest: NDArray[np.uint8], low: np.uint64, high: np.uint64
+) -> NDArray[np.bool_]:
+    """bool[n]: whether words[i] and rest[i], which is shorter than a word, have too few or too many bits set."""
+    wrong = np.empty(len(words), np.bool_)
+    for i in range(len(words)):
         total, word = np.uint64(0), np.uint64(0)
         row = words[i]
         for w in range(len(row)):
             total += _set_bits(row[w])
         for b in range(rest.shape[1]):
             word = (word << np.uint64(8)) | np.uint64(rest[i, b])
-        set_bits[i] = total + _set_bits(word)
+        total += _set_bits(word)
+        wrong[i] = total < low or total > high
+    return wrong
 
 
 def count_bits(rows: NDArray[np.uint8], width: int) -> NDArray[np.int64]:

@@ -295,10 +295,10 @@ def _no_sets(reports: NDArray[np.uint16], d: int) -> NDArray[np.bool_]:
     n, k = reports.shape
     wrong = np.empty(n, np.bool_)
     for i in range(n):
-        row, faults = reports[i], 0
+        faults = np.uint16(0)  # as wide as the numbers, so that the compiler can use vector instructions
         for j in range(k - 1):
-            faults += row[j] >= row[j + 1]
-        wrong[i] = faults > 0 or row[k - 1] >= d
+            faults |= np.uint16(reports[i, j] >= reports[i, j + 1])
+        wrong[i] = faults != 0 or reports[i, k - 1] >= d
     return wrong
 
 
