@@ -109,6 +109,7 @@ class SecureAggregation(TrustModel):
 
     name: ClassVar[str] = "secure_aggregation"
     baseline: ClassVar[bool] = False
+    sees_reports: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -259,10 +260,6 @@ class SecureAggregation(TrustModel):
                 "more devices or raise minimum_batch"
             )
         return Claim(epsilon=found, delta=self.delta)
-
-    def largest_influence(self, mechanism: Mechanism) -> float:
-        """Infinite, whoever adds the noise: a share may hold anything, and no proof travels with it."""
-        return math.inf
 
     def cost(self, mechanism: Mechanism) -> float:
         """The epsilon of the sum."""

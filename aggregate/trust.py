@@ -86,10 +86,12 @@ class Claim:
 
 
 class Trust(Protocol):
-    """A trust model; `baseline` ones are for comparison and never for a release."""
+    """A trust model; `baseline` ones are for comparison and never for a release. `sees_reports`: somebody on the server
+    sees single reports, and can refuse one."""
 
     name: ClassVar[str]
     baseline: ClassVar[bool]
+    sees_reports: ClassVar[bool]
 
     @property
     def words(self) -> Words:
@@ -160,6 +162,8 @@ class Trust(Protocol):
 class TrustModel:
     """What the trust models share: reports travel as they are, are added up at the front door, and are estimated."""
 
+    sees_reports: ClassVar[bool] = True
+
     @property
     def exact(self) -> bool:
         """A tally is a tally, however it was made."""
@@ -218,8 +222,9 @@ class TrustModel:
         return law
 
     def largest_influence(self, mechanism: Mechanism) -> float:
-        """The mechanism's own: the front door refuses what is beyond it."""
-        return mechanism.largest_influence
+        """The mechanism's own, if the front door can refuse what is beyond it; else infinite: a share may hold
+        anything, and no proof travels with it."""
+        return mechanism.largest_influence if self.sees_reports else math.inf
 
     def cost(self, mechanism: Mechanism) -> float:
         """The local epsilon of a report."""

@@ -11,7 +11,15 @@ from typing import Any
 
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
-from experiments.statement.facts import Terms, card_facts, headline, most_revealing, shared_facts, summary
+from experiments.statement.facts import (
+    Terms,
+    card_facts,
+    fabrication,
+    headline,
+    most_revealing,
+    shared_facts,
+    summary,
+)
 from experiments.statement.page import fabricated, spent_table
 
 PROTECTED = "one device with all of its data"
@@ -40,6 +48,7 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
     )
     statement = shared_facts(terms, config)
     statement["thresholds"] |= asdict(job.release)
+    statement["fabrication"] = fabrication(job.trust, [key.mechanism for key in keys])
     statement |= {
         "composition": {"days": job.days, "reports_per_day": job.reports_per_day, "reports_by_key": known},
         "contribution": {

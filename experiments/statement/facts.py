@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,7 +134,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "reports_claimed": terms.reports,
             "colluding_devices": trust.colluding,
         },
-        "fabrication": _fabrication(terms),
+        "fabrication": fabrication(trust, [terms.mechanism]),
         "accuracy": {"reports": terms.likely, "standard_error": trust.standard_error(terms.mechanism, terms.likely)},
         "arms": [],
         "audit": None,
@@ -186,13 +186,14 @@ def _spent(terms: Terms) -> dict[str, float | None]:
     }
 
 
-def _fabrication(terms: Terms) -> dict[str, float | None]:
-    """How much a report of a device that lies can falsify, and how often an honest one is refused for it; None: by any
-    amount, and never."""
-    influence = terms.job.trust.largest_influence(terms.mechanism)
-    if math.isinf(influence):
-        return {"largest_influence": None, "false_refusal": None}
-    return {"largest_influence": influence, "false_refusal": FALSE_REFUSAL}
+def fabrication(trust: Trust, mechanisms: Iterable[Mechanism]) -> dict[str, float | None]:
+    """How much a report of a device that lies can falsify in the polls of these mechanisms (None: no bound is known),
+    and how often an honest one is refused for it (None: none is, and no other)."""
+    influence = max(trust.largest_influence(mechanism) for mechanism in mechanisms)
+    return {
+        "largest_influence": None if math.isinf(influence) else influence,
+        "false_refusal": FALSE_REFUSAL if trust.sees_reports else None,
+    }
 
 
 def _central(trust: Trust, claim: Claim) -> dict[str, object]:

@@ -229,17 +229,18 @@ def _side_channels(statement: dict[str, Any]) -> list[str]:
 def fabricated(statement: Mapping[str, Any]) -> str:
     """What a device that lies can do, as a line of the page."""
     told = statement["fabrication"]
-    if told["largest_influence"] is None:
+    if told["false_refusal"] is None:
         return (
             "- Fabricated reports: nobody sees a single report, and no proof of validity is sent with the shares, so "
             "none is refused. One device that lies can move every count by any amount, as far as so many reports could "
             "add up to it. This falsifies counts; it reveals nobody's data."
         )
+    most = told["largest_influence"]
+    moved = "is not known; take it to be unbounded" if most is None else f"is at most {rounded_up(most)}, in devices"
     return (
-        f"- Fabricated reports: a report that no honest device sends is refused and counted (`refused_reports` in "
-        f"metrics.csv; an honest one with probability at most {told['false_refusal']:g}). One that passes moves a "
-        f"count by up to {rounded_up(told['largest_influence'])} devices. This falsifies counts; it reveals nobody's "
-        "data."
+        "- Fabricated reports: a report that no honest device sends is refused and counted (`refused_reports` in "
+        f"metrics.csv; an honest one with probability at most {told['false_refusal']:g}). By how much one that passes "
+        f"moves a count {moved}. This falsifies counts; it reveals nobody's data."
     )
 
 

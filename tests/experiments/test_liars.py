@@ -67,7 +67,7 @@ def test_a_refinement(smoke, liars):
     statement = json.loads((folder / "privacy.json").read_text())
     influence = statement["fabrication"]["largest_influence"]
     page = (folder / "privacy.md").read_text()
-    assert line in page and f"moves a count by up to {np.ceil(influence * 1000) / 1000:g} devices" in page
+    assert line in page and f"moves a count is at most {np.ceil(influence * 1000) / 1000:g}, in devices" in page
 
 
 def test_what_passes_moves_a_count_as_far_as_the_statement_says(smoke, liars):
