@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench-generation bench-mechanisms bench-ledger bench-use-cases test lint format clean-kernels clean
+.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases test lint format clean-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  'pure-ldp==1.2.0' 'multi-freq-ldpy==0.2.5' 'numpy<2' 'xxhash<4' scikit-learn statsmodels
 	@touch $@
+
+bench-attacks: $(STAMP)  ## what devices that lie gain, with checks and without (ARGS="--one-report" or "--speed")
+	$(BIN)/python -m benchmarks.attacks $(ARGS)
 
 bench-ledger: $(STAMP)  ## debits a second of the budget ledger
 	$(BIN)/python -m benchmarks.ledger

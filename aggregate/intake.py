@@ -1,5 +1,7 @@
 """The front door of the server, the only one: what arrives is stripped, checked, permuted, and only ever added up.
 
+A report that no honest device sends is refused and counted (`Mechanism.refused`); the others are a poll all the same.
+
     sums = {ask.use_case: PermutedSum(ask, rng)}
     tallies = intake(fleet.answer([ask]), sums, minimum_batch=500)       # {"mail": Tally}
 
@@ -35,26 +37,40 @@ class Sum(Protocol):
     def reports(self) -> int:
         """How many reports are in it."""
 
+    @property
+    def refused(self) -> int | None:
+        """How many reports were refused, which are not in it; None: it sees no report of which it could tell."""
+
     def add(self, reports: Reports | Share) -> None:
-        """Add what came in one envelope. Raises BatchError or ValueError for what is no report of the ask's."""
+        """Add what came in one envelope. Raises BatchError for what is not added up here, a share or whole reports."""
 
     def close(self) -> Tally:
         """The tally of all. Raises BatchError if it cannot be trusted."""
 
 
 class PermutedSum:
-    """Reports that the server sees one by one, in random order: gathered, permuted, added to the tally."""
+    """Reports that the server sees one by one, in random order: judged, gathered, permuted, added to the tally.
+
+    Judging looks at one report alone, so who comes with whom and in which order decides nothing.
+    """
 
     def __init__(self, ask: Ask, rng: np.random.Generator, gathered: int = GATHERED) -> None:
         self._mechanism, self._rng, self._gathered = ask.mechanism, rng, gathered
         self._waiting: list[Reports] = []
         self._total: Tally | None = None
-        self.reports = 0
+        self.reports, self.refused = 0, 0
 
     def add(self, reports: Reports | Share) -> None:
-        """Keep the reports, and add those kept once they are many. Raises BatchError for a share."""
+        """Keep what is not refused, and add what is kept once it is much. Raises BatchError for a share."""
         if isinstance(reports, Share):
             raise BatchError("a share arrived where whole reports were expected; devices and server disagree on trust")
+        reports = np.atleast_1d(reports)
+        refused = self._mechanism.refused(reports)
+        if len(refused):
+            reports = np.delete(reports, refused, axis=0)
+            self.refused += len(refused)
+        if not len(reports):
+            return
         self._waiting.append(reports)
         self.reports += len(reports)
         if sum(kept.nbytes for kept in self._waiting) >= self._gathered:
@@ -87,19 +103,20 @@ def intake(batches: Iterable[ReportBatch], sums: Mapping[str, Sum], minimum_batc
         # Only `.reports` is carried on: the senders end here.
         sums[batch.use_case].add(batch.reports)
     for use_case, total in sums.items():
-        check_minimum_batch(total.reports, use_case, minimum_batch)
+        check_minimum_batch(total.reports, use_case, minimum_batch, total.refused or 0)
     return {use_case: total.close() for use_case, total in sums.items()}
 
 
-def check_minimum_batch(reports: int, use_case: str, minimum_batch: int) -> None:
-    """Raise BatchError for fewer than `minimum_batch` reports."""
+def check_minimum_batch(reports: int, use_case: str, minimum_batch: int, refused: int = 0) -> None:
+    """Raise BatchError for fewer than `minimum_batch` reports, not counting those that were refused."""
+    also = f"; {refused} more were refused, which no honest device sends" if refused else ""
     if not reports:
         raise BatchError(
             f"no reports of use case {use_case!r} arrived; check opt-in, availability, activity and the number of "
-            "devices"
+            f"devices{also}"
         )
     if reports < minimum_batch:
         raise BatchError(
             f"use case {use_case!r} has {reports} reports, fewer than the minimum batch of {minimum_batch}; "
-            "ask more devices or lower minimum_batch"
+            f"ask more devices or lower minimum_batch{also}"
         )

@@ -84,8 +84,9 @@ class RoundRecord:
     """What the server learned and did in one round.
 
     `estimate` has one entry per candidate; `none` is the estimated number of devices that answered 'none of these',
-    with its standard error. `next_weights` gives every example of the next corpus its share of the estimated votes
-    (post-processed: held at 0 from below; a winner's votes are split evenly between it and its children).
+    with its standard error; `refused` is that of `Collected`. `next_weights` gives every example of the next corpus its
+    share of the estimated votes (post-processed: held at 0 from below; a winner's votes are split evenly between it and
+    its children).
     """
 
     number: int
@@ -93,6 +94,7 @@ class RoundRecord:
     tally: Tally
     estimate: Estimate
     none: tuple[float, float]
+    refused: int | None
     selection: Selection
     attempted: int
     drops: Mapping[str, int]
@@ -140,6 +142,7 @@ def play_round(
         tally=collected.tally,
         estimate=estimate,
         none=(float(none.counts[0]), float(none.stderr[0])),
+        refused=collected.refused,
         selection=selection,
         attempted=children.attempted,
         drops=children.drops,

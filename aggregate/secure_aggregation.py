@@ -66,6 +66,10 @@ class SharedSum:
         """Reports of which both halves have arrived."""
         return min(aggregator.reports for aggregator in self._aggregators)
 
+    @property
+    def refused(self) -> None:
+        """A share is uniform whatever the report is: nobody can tell."""
+
     def add(self, reports: Reports | Share) -> None:
         """Hand a share to its aggregator. Raises BatchError for whole reports, which no server may see."""
         if not isinstance(reports, Share):
@@ -105,6 +109,7 @@ class SecureAggregation(TrustModel):
 
     name: ClassVar[str] = "secure_aggregation"
     baseline: ClassVar[bool] = False
+    sees_reports: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_epsilon(self.epsilon)
@@ -138,7 +143,8 @@ class SecureAggregation(TrustModel):
             ),
             assumes=(
                 "the two aggregators follow the protocol and do not work together",
-                "devices share what the mechanism made: no proof is sent, so one device can shift the sums at will",
+                "devices share what the mechanism made: no proof of it is sent, so one device can shift the sums at "
+                "will, as far as so many reports could add up to it",
                 COLLUDING.format(self.colluding),
             ),
             repeats=not aggregators,

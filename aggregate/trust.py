@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import ClassVar, Protocol
 
@@ -44,11 +44,13 @@ class Collected:
     """What the server holds of one use case after a poll: a tally that may be kept, and the counts of what is asked.
 
     `total`: what the counts of all values add up to, where that is not the number of reports.
+    `refused`: how many reports it refused, which are not in the tally; None: it saw no report of which it could tell.
     """
 
     tally: Tally
     estimate: Estimate
     total: float | None = None
+    refused: int | None = None
 
 
 Rngs = Mapping[str, np.random.Generator]
@@ -87,10 +89,12 @@ class Claim:
 
 
 class Trust(Protocol):
-    """A trust model; `baseline` ones are for comparison and never for a release."""
+    """A trust model; `baseline` ones are for comparison and never for a release. `sees_reports`: somebody on the server
+    sees single reports, and can refuse one."""
 
     name: ClassVar[str]
     baseline: ClassVar[bool]
+    sees_reports: ClassVar[bool]
 
     @property
     def words(self) -> Words:
@@ -151,6 +155,9 @@ class Trust(Protocol):
         Raises ValueError for too few reports to hide in.
         """
 
+    def largest_influence(self, mechanism: Mechanism) -> float:
+        """The most that one report moves a released count, in devices, if the device that sends it lies."""
+
     def cost(self, mechanism: Mechanism, per_device: int = 1) -> float:
         """The epsilon that a ledger debits a device for one report of at most `per_device`: so much that what all of
         them are debited is no less than what is claimed of all of them.
@@ -159,6 +166,8 @@ class Trust(Protocol):
 
 class TrustModel:
     """What the trust models share: reports travel as they are, are added up at the front door, and are estimated."""
+
+    sees_reports: ClassVar[bool] = True
 
     @property
     def exact(self) -> bool:
@@ -190,8 +199,10 @@ class TrustModel:
     def collect(self, batches: Iterable[ReportBatch], asks: Sequence[Ask], minimum_batch: int, rngs: Rngs) -> Counts:
         """Through the front door, then `conclude`."""
         keys = {ask.use_case: ask for ask in asks}
-        tallies = intake(batches, {key: self.open(ask, rngs[key]) for key, ask in keys.items()}, minimum_batch)
-        return {key: self.conclude(ask, tallies[key], rngs[key]) for key, ask in keys.items()}
+        sums = {key: self.open(ask, rngs[key]) for key, ask in keys.items()}
+        tallies = intake(batches, sums, minimum_batch)
+        concluded = {key: self.conclude(ask, tallies[key], rngs[key]) for key, ask in keys.items()}
+        return {key: replace(found, refused=sums[key].refused) for key, found in concluded.items()}
 
     def conclude(self, ask: Ask, tally: Tally, rng: np.random.Generator) -> Collected:
         """The tally and its mechanism's estimate."""
@@ -214,6 +225,11 @@ class TrustModel:
                 "mechanism=randomized_response"
             )
         return law
+
+    def largest_influence(self, mechanism: Mechanism) -> float:
+        """The mechanism's own, if the front door can refuse what is beyond it; else infinite: a share may hold
+        anything, and no proof travels with it."""
+        return mechanism.largest_influence if self.sees_reports else math.inf
 
     def cost(self, mechanism: Mechanism, per_device: int = 1) -> float:
         """The local epsilon of a report."""

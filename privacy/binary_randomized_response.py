@@ -19,8 +19,15 @@ from numpy.typing import NDArray
 
 from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts, one_hot
 from privacy.randomness import PIECE, RandomBytes, device_stream
-from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
-from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
+from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, not_below
+from privacy.unbiased import (
+    check_resolution,
+    check_tally,
+    two_level_estimate,
+    two_level_gain,
+    two_level_influence,
+    two_level_stderr,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +118,19 @@ class BinaryRandomizedResponse(Mechanism):
     def contributions(self, reports: Reports) -> NDArray[np.int64]:
         """One-hot vectors of the answers, int64[n, 2]."""
         return one_hot(reports, 2)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers other than 0 and 1."""
+        return not_below(reports, 2)
+
+    @property
+    def largest_influence(self) -> float:
+        """(1 - q) / (p - q) = e^eps / (e^eps - 1)."""
+        return two_level_influence(self.p, self.q)
+
+    def largest_gain(self, targets: int) -> float:
+        """(1 - q) / (p - q) for one target, 1 for both answers together."""
+        return two_level_gain(1, targets, self.p, self.q)
 
     @property
     def total_variation(self) -> float:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.hashing import check_hashes, collision_counts, columns_in_rows
-from privacy.kernels import OwnBit, noisy_one_hot
+from privacy.kernels import OwnBit, noisy_one_hot, outside
 from privacy.log_records import NUMBER, parse, reversed_bits
 from privacy.mechanism import Estimate, Reports, Tally
 from privacy.randomness import RandomBytes, device_stream, random_words
@@ -35,6 +35,7 @@ from privacy.sketch import CollisionModel, CountSketch, check_held, devices_in_s
 from privacy.sketch_kernels import add_bits, add_cells, row_dispersion
 from privacy.thresholds import WORD, ceil_threshold, exp_below, scaled_words
 from privacy.unbiased import check_tally
+from privacy.validity import FALSE_REFUSAL, set_bit_bounds
 
 _SLICE_WORDS = 1 << 18  # reports are made in slices of about this many 32-bit words
 _SLICE_DEVICES = 1 << 20  # devices simulated at a time
@@ -195,6 +196,30 @@ class CountMeanSketch(CountSketch):
             devices = int(sums.sum())
             sums[:] = rng.binomial(sums, 1 - self.q) + rng.binomial(devices - sums, self.q)
         return Tally(own, int(counts.sum()), self.parameters)
+
+    def set_bits(self, rate: float = FALSE_REFUSAL) -> tuple[int, int]:
+        """How many bits of a report are set, at least and at most, all but a `rate` of honest ones
+        (privacy/validity.py)."""
+        return set_bit_bounds(int(self.columns), 1 - self.q, self.q, rate)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        return self.refused_at(FALSE_REFUSAL, reports)
+
+    def refused_at(self, rate: float, reports: Reports) -> NDArray[np.int64]:
+        """Places, increasing, of numbers that are no row, of padding bits, and of too few or too many bits set.
+
+        uint32[n, 1 + ceil(columns / 32)] reports; an honest one is refused with probability at most `rate`.
+        """
+        wrong = reports[:, 0] >= self.rows
+        if self.columns % 32:
+            wrong |= reports[:, -1] >> np.uint32(self.columns % 32) > 0
+        return np.union1d(np.flatnonzero(wrong), outside(reports[:, 1:].view(np.uint8), self.set_bits(rate)))
+
+    @property
+    def largest_influence(self) -> float:
+        """m / (m - 1) ((1 - q) / (1 - 2 q) - 1 / m), about 1 + 1 / (e^(eps/2) - 1): a bit that is set."""
+        m = int(self.columns)
+        return m / (m - 1) * ((1 - self.q) / self.contrast - 1 / m)
 
     @property
     def total_variation(self) -> float:

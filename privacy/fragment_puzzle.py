@@ -28,8 +28,9 @@ from privacy.log_records import NUMBER, parse
 from privacy.mechanism import Encoded, Estimate, Mechanism, Parameters, Reports, Tally
 from privacy.randomness import DeviceStream, RandomBytes, device_stream, random_words
 from privacy.sketch import check_held
-from privacy.thresholds import WORD, scaled_words
+from privacy.thresholds import WORD, not_below, scaled_words
 from privacy.unbiased import check_tally
+from privacy.validity import FALSE_REFUSAL
 
 _RECORD = re.compile(f"{NUMBER};([^;]+);([^;]+)")
 _REASONS = ("empty", "too_long", "out_of_alphabet")
@@ -234,6 +235,18 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
     def simulate_held(self, values: NDArray[Any], counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """`simulate_tally` of these codes, uint8[d, word_length]."""
         return self.simulate_tally(counts, rng, values)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers that are no position, and what either sketch refuses, at half of the rate each."""
+        width, half = 1 + self.word_sketch.words, FALSE_REFUSAL / 2
+        piece = self.fragment_sketch.refused_at(half, reports[:, 1 : 1 + width])
+        word = self.word_sketch.refused_at(half, reports[:, 1 + width :])
+        return np.unique(np.concatenate([not_below(reports[:, 0], self.positions), piece, word]))
+
+    @property
+    def largest_influence(self) -> float:
+        """That of the word sketch, on the count of a word; a piece is found with P times as many reports."""
+        return self.word_sketch.largest_influence
 
     @property
     def total_variation(self) -> float:

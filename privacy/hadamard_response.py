@@ -25,7 +25,7 @@ from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, c
 from privacy.mixture import mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.sketch_kernels import transform
-from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
+from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, not_below
 from privacy.unbiased import check_resolution, check_tally
 
 SLICE = 1 << 14  # reports are drawn in slices, so that their random words (256 KiB) stay in the L2 cache
@@ -152,6 +152,19 @@ class HadamardResponse(Mechanism):
 
         sums = simulate_points(counts, self.threshold / WORD, own_points, size // 2, self.points, rng)
         return Tally(sums, int(counts.sum()), self.parameters)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers that are no point."""
+        return not_below(reports, self.points)
+
+    @property
+    def largest_influence(self) -> float:
+        """1 / M = 1 + 2 B / (e^eps - 1): a point adds H[row, y] / M to the values of its block."""
+        return WORD / self.threshold
+
+    def largest_gain(self, targets: int) -> float:
+        """min(r, ceil(d / B)) / M for r targets: point 0 of a block speaks for all of its values."""
+        return min(targets, -(-int(self.domain_size) // self.shape[0])) * self.largest_influence
 
     @property
     def total_variation(self) -> float:

@@ -37,7 +37,7 @@ from privacy.sketch_kernels import (
     add_transformed_cells,
     signed_coordinates,
 )
-from privacy.thresholds import WORD, ceil_threshold, exp_below
+from privacy.thresholds import WORD, ceil_threshold, exp_below, not_below
 
 _SLICE = 1 << 15  # reports made at a time: their words and columns stay in the L2 cache
 _SLICE_DEVICES = 1 << 22  # devices simulated at a time
@@ -179,6 +179,23 @@ class HadamardCountMeanSketch(CountSketch):
         for part in devices_in_slices(values, counts, _SLICE_DEVICES):
             total = self.tally(self.privatize(part, stream), onto=total)
         return total
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers that are no row, coordinate and sign. That every device draws row and coordinate uniformly, a server
+        cannot see in one report."""
+        return not_below(reports, 2 * self.rows * self.columns)
+
+    @property
+    def largest_influence(self) -> float:
+        """m / (m - 1) (c + 1 / m) down, which is 2 / m more than up, with c = (e^eps + 1) / (e^eps - 1)."""
+        m = int(self.columns)
+        return m / (m - 1) * (self.scale + 1 / m)
+
+    def largest_gain(self, targets: int) -> float:
+        """r m / (m - 1) (c - 1 / m) for r targets: coordinate 0 has one sign for all values, so a report of it counts
+        for every value that there is."""
+        m = int(self.columns)
+        return targets * m / (m - 1) * (self.scale - 1 / m)
 
     @property
     def total_variation(self) -> float:

@@ -1,6 +1,7 @@
 """Compiled loops that several mechanisms share: biased bits from integer thresholds, and counting them.
 
     rows = noisy_one_hot(values, 1000, t_q, OwnBit.FAIR, stream)   # uint8[n, 125], what OUE sends
+    outside(rows, (0, 50))                                         # the places of rows with more bits set
     count_bits(rows, 1000)                                         # int64[1000], what its server keeps
 
 How a lane becomes 1 with probability exactly T / 2^64: conceptually it draws a 64-bit word w and tests w < T. The test
@@ -140,6 +141,40 @@ def check_rows(rows: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     if width % 8 and np.any(rows[:, -1] >> (width % 8)):
         raise ValueError("reports have padding bits set; they were not made by this mechanism")
     return np.ascontiguousarray(rows)
+
+
+def outside(rows: NDArray[np.uint8], bounds: tuple[int, int]) -> NDArray[np.int64]:
+    """The places of the rows, uint8[n, bytes], with fewer or more bits set than bounds say: int64[r], increasing."""
+    whole, low, high = rows.shape[1] // 8 * 8, np.uint64(bounds[0]), np.uint64(bounds[1])
+    # 64 bits at a time, wherever a row begins in memory; their order is of no matter here.
+    return np.flatnonzero(_rows_outside(rows[:, :whole].view(np.uint64), rows[:, whole:], low, high))
+
+
+@njit(inline="always", cache=True)
+def _set_bits(word: np.uint64) -> np.uint64:
+    """How many bits of a word are 1 (Warren 2013, Hacker's Delight, section 5-1)."""
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
+
+
+@njit(cache=True, nogil=True)
+def _rows_outside(
+    words: NDArray[np.uint64], rest: NDArray[np.uint8], low: np.uint64, high: np.uint64
+) -> NDArray[np.bool_]:
+    """bool[n]: whether words[i] and rest[i], which is shorter than a word, have too few or too many bits set."""
+    wrong = np.empty(len(words), np.bool_)
+    for i in range(len(words)):
+        total, word = np.uint64(0), np.uint64(0)
+        row = words[i]
+        for w in range(len(row)):
+            total += _set_bits(row[w])
+        for b in range(rest.shape[1]):
+            word = (word << np.uint64(8)) | np.uint64(rest[i, b])
+        total += _set_bits(word)
+        wrong[i] = total < low or total > high
+    return wrong
 
 
 def count_bits(rows: NDArray[np.uint8], width: int) -> NDArray[np.int64]:

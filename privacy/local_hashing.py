@@ -30,7 +30,14 @@ from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, s
 from privacy.randomized_response import RandomizedResponse, respond
 from privacy.randomness import PIECE, RandomBytes, device_stream
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, scaled_words
-from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
+from privacy.unbiased import (
+    check_resolution,
+    check_tally,
+    two_level_estimate,
+    two_level_gain,
+    two_level_influence,
+    two_level_stderr,
+)
 
 REPORT = np.dtype([("seed", "<u8"), ("hash", "<u4")])
 """One report: seed = a 2^32 + b, and the randomized hash 0 .. g - 1."""
@@ -203,6 +210,23 @@ class LocalHashing(Mechanism):
         One report supports many values at once, so the sums are not independent and have no shorter exact law.
         """
         return simulate_by_reports(self, counts, rng)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Seeds and hashes that no device draws."""
+        a, b = reports["seed"] >> np.uint64(32), reports["seed"] & np.uint64(0xFFFFFFFF)
+        return np.flatnonzero((a < 1) | (a >= self.prime) | (b >= self.prime) | (reports["hash"] >= self.hashes))
+
+    @property
+    def largest_influence(self) -> float:
+        """(1 - q) / (p - q), about 2 + 2 / (e^eps - 1) for large d."""
+        return two_level_influence(self.p, self.q)
+
+    def largest_gain(self, targets: int) -> float:
+        """(min(r, s) - r q) / (p - q) for r targets, where s = ceil(P / g) is the longest run.
+
+        An attacker whose targets are given has to look for a seed that puts many of them in one run, and gets less.
+        """
+        return two_level_gain(min(targets, -(-self.prime // self.hashes)), targets, self.p, self.q)
 
     @property
     def total_variation(self) -> float:

@@ -17,6 +17,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -215,6 +216,46 @@ class Mechanism(ABC):
         """The law of the tally of a value that `count` of the `reports` devices hold, as two binomials whose sum it is:
         ((trials, probability), (trials, probability)). None: it is no such sum, or nobody has looked."""
         return None
+
+    # For a server to which devices may lie
+
+    def refused(self, reports: Reports) -> NDArray[np.int64]:
+        """The places of the reports that a server must not count, int64[r], increasing; `tally` takes the others.
+
+        Refused is what no honest device can send (another dtype or shape, a number out of range), and what an honest
+        device, whatever its value, sends with probability at most privacy.validity.FALSE_REFUSAL.
+        """
+        reports, honest = np.ascontiguousarray(reports), self._no_reports
+        if reports.dtype != honest.dtype or reports.shape[1:] != honest.shape[1:]:
+            return np.arange(len(reports))
+        return self._refused(reports)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """`refused`, of contiguous reports of the right dtype and shape: here those that `tally` raises ValueError for,
+        found by halving. The reports are added up one time more; a mechanism that can look at them is faster."""
+        try:
+            self.tally(reports)
+        except ValueError:
+            if len(reports) == 1:
+                return np.zeros(1, dtype=np.int64)
+            half = len(reports) // 2
+            return np.concatenate([self._refused(reports[:half]), half + self._refused(reports[half:])])
+        return np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def _no_reports(self) -> Reports:
+        return self.no_reports()
+
+    @property
+    def largest_influence(self) -> float:
+        """The most by which one report that is not `refused` moves the estimate of one count, up or down, in devices.
+        Infinite: nobody has looked."""
+        return math.inf
+
+    def largest_gain(self, targets: int) -> float:
+        """The most that one report that is not `refused` adds to the sum of the counts of so many values, in devices,
+        where the attacker chooses the values, too: the maximal gain attack of Cao, Jia, Gong 2021, section 4."""
+        return targets * self.largest_influence
 
     # For secret sharing
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts, one_hot
 from privacy.randomness import RandomBytes
-from privacy.thresholds import check_domain, check_values
+from privacy.thresholds import check_domain, check_values, not_below
 from privacy.unbiased import check_tally
 
 
@@ -67,6 +67,19 @@ class NoPrivacy(Mechanism):
     def contributions(self, reports: Reports) -> NDArray[np.int64]:
         """One-hot vectors of the values, int64[n, domain_size]."""
         return one_hot(reports, int(self.domain_size))
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers that are no value."""
+        return not_below(reports, self.domain_size)
+
+    @property
+    def largest_influence(self) -> float:
+        """1: a report is a vote."""
+        return 1.0
+
+    def largest_gain(self, targets: int) -> float:
+        """1, for one of the targets."""
+        return 1.0
 
     @property
     def total_variation(self) -> float:

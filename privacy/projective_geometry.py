@@ -33,8 +33,15 @@ from privacy.hadamard_response import SLICE, point_histogram, simulate_points
 from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.mixture import mean_variance, mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
-from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
-from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
+from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, not_below
+from privacy.unbiased import (
+    check_resolution,
+    check_tally,
+    two_level_estimate,
+    two_level_gain,
+    two_level_influence,
+    two_level_stderr,
+)
 
 _MOST_POINTS = 1 << 22  # a tally of 32 MiB
 _VARIANCE_GIVEN = 1.02  # how much variance is given away for a smaller geometry (1% of the standard error)
@@ -166,6 +173,22 @@ class ProjectiveGeometryResponse(Mechanism):
 
         sums = simulate_points(counts, self.threshold / WORD, own_points, self.hyperplane_size, self.points, rng)
         return Tally(sums, int(counts.sum()), self.parameters)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers that are no point."""
+        return not_below(reports, self.points)
+
+    @property
+    def largest_influence(self) -> float:
+        """(1 - q') / (p - q'), 2 + 2 / (e^eps - 1) for large d."""
+        return two_level_influence(self.p, self.q)
+
+    def largest_gain(self, targets: int) -> float:
+        """(min(r, s) - r q') / (p - q') for r targets: a point lies on s hyperplanes.
+
+        An attacker whose targets are given gets less where their hyperplanes have no point in common.
+        """
+        return two_level_gain(min(targets, self.hyperplane_size), targets, self.p, self.q)
 
     @property
     def total_variation(self) -> float:

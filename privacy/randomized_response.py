@@ -33,8 +33,15 @@ from privacy.mechanism import (
     one_hot,
 )
 from privacy.randomness import PIECE, RandomBytes, device_stream
-from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
-from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
+from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, not_below
+from privacy.unbiased import (
+    check_resolution,
+    check_tally,
+    two_level_estimate,
+    two_level_gain,
+    two_level_influence,
+    two_level_stderr,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +165,19 @@ class RandomizedResponse(Mechanism):
     def contributions(self, reports: Reports) -> NDArray[np.int64]:
         """One-hot vectors of the reported values, int64[n, d]."""
         return one_hot(reports, self.domain_size)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Numbers that are no value."""
+        return not_below(reports, self.domain_size)
+
+    @property
+    def largest_influence(self) -> float:
+        """(1 - q) / (p - q) = 1 + (d - 1) / (e^eps - 1): 176 devices at 301 values and epsilon 1."""
+        return two_level_influence(self.p, self.q)
+
+    def largest_gain(self, targets: int) -> float:
+        """(1 - r q) / (p - q) = 1 + (d - r) / (e^eps - 1) for r targets: a report names one value."""
+        return two_level_gain(1, targets, self.p, self.q)
 
     @property
     def total_variation(self) -> float:

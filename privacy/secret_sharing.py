@@ -15,8 +15,9 @@ the threat model; Corrigan-Gibbs and Boneh 2017 the two-server sums). Wire size:
 Threat model. The aggregators are honest but curious and do not work together: they follow the protocol, release one
 sum, and may try to learn from all that they see. The transport between may drop, repeat, mix up or corrupt messages;
 it is private and authentic (TLS). Any such fault makes the batch an error, and nothing of it is counted. NOT covered:
-aggregators that lie about their sum, and devices that share something that is no report of the mechanism. One such
-device can shift the sums without bound, because no proof of validity is sent.
+aggregators that lie about their sum, and devices that share something that is no report of the mechanism. No proof of
+validity is sent, so one such device can shift every count at will, as far as so many reports could add up to it, or
+make the batch an error (docs/attacks.md).
 """
 
 from __future__ import annotations

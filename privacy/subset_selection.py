@@ -24,7 +24,14 @@ from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, s
 from privacy.mixture import mean_variance, mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below
-from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
+from privacy.unbiased import (
+    check_resolution,
+    check_tally,
+    two_level_estimate,
+    two_level_gain,
+    two_level_influence,
+    two_level_stderr,
+)
 
 _SLICE_WORDS = 1 << 15  # reports are drawn in slices of about this many words, so that they stay in the L2 cache
 _LANES = 64  # small sets are drawn for this many reports at a time, so that the compiler can use vector instructions
@@ -160,6 +167,19 @@ class SubsetSelection(Mechanism):
         """
         return simulate_by_reports(self, counts, rng)
 
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Rows that are no set in increasing order, and sets with numbers that are no value."""
+        return np.flatnonzero(_no_sets(reports, self.domain_size))
+
+    @property
+    def largest_influence(self) -> float:
+        """(1 - q) / (p - q), 2 + 2 / (e^eps - 1) for large d; where sets hold most values, q / (p - q)."""
+        return two_level_influence(self.p, self.q)
+
+    def largest_gain(self, targets: int) -> float:
+        """(min(r, k) - r q) / (p - q) for r targets: a report names k values."""
+        return two_level_gain(min(targets, self.subset_size), targets, self.p, self.q)
+
     @property
     def total_variation(self) -> float:
         """A word below the threshold draws a set with the own value, any other one from a law that all values share."""
@@ -267,6 +287,19 @@ def _draw_large(
                 out[i, filled] = (block << 6) | _BIT_INDEX[(lowest * _DE_BRUIJN) >> np.uint64(58)]
                 filled += 1
                 bits ^= lowest
+
+
+@njit(cache=True, nogil=True)
+def _no_sets(reports: NDArray[np.uint16], d: int) -> NDArray[np.bool_]:
+    """bool[n]: whether a row is no increasing sequence of values."""
+    n, k = reports.shape
+    wrong = np.empty(n, np.bool_)
+    for i in range(n):
+        faults = np.uint16(0)  # as wide as the numbers, so that the compiler can use vector instructions
+        for j in range(k - 1):
+            faults |= np.uint16(reports[i, j] >= reports[i, j + 1])
+        wrong[i] = faults != 0 or reports[i, k - 1] >= d
+    return wrong
 
 
 @njit(cache=True, nogil=True)

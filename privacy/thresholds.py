@@ -10,6 +10,7 @@ import math
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,10 +50,27 @@ def check_values(values: NDArray[np.int64], domain_size: int) -> NDArray[np.int6
         return np.zeros(0, dtype=np.int64)
     if not np.issubdtype(values.dtype, np.integer):
         raise TypeError(f"values have dtype {values.dtype}; expected integers 0 .. {domain_size - 1}")
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= domain_size:
-        raise ValueError(f"values reach from {low} to {high}; expected 0 .. {domain_size - 1}")
+    if not all_below(values, domain_size):
+        raise ValueError(f"values reach from {values.min()} to {values.max()}; expected 0 .. {domain_size - 1}")
     return values.astype(np.int64, copy=False)
+
+
+def all_below(numbers: NDArray[np.integer[Any]], bound: int) -> bool:
+    """Whether 0 <= x < bound for all whole numbers x of an array, in one pass: read as unsigned, negative ones are the
+    largest."""
+    if not numbers.size:
+        return True
+    kind = numbers.dtype
+    if kind.kind == "i":
+        bound = min(bound, 1 << (8 * kind.itemsize - 1))
+    return int(numbers.view(f"{kind.byteorder}u{kind.itemsize}").max()) < bound
+
+
+def not_below(numbers: NDArray[np.integer[Any]], bound: int) -> NDArray[np.int64]:
+    """The places of the numbers, whole[n], that are not in 0 .. bound - 1: int64[r], increasing."""
+    if all_below(numbers, bound):
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero((numbers < 0) | (numbers >= bound))
 
 
 @lru_cache(maxsize=256)

@@ -20,11 +20,19 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.kernels import OwnBit, count_bits, noisy_one_hot
+from privacy.kernels import OwnBit, count_bits, noisy_one_hot, outside
 from privacy.mechanism import Binomials, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes, device_stream
 from privacy.thresholds import WORD, ceil_threshold, check_domain, check_epsilon, check_values, exp_below
-from privacy.unbiased import check_resolution, check_tally, two_level_estimate, two_level_stderr
+from privacy.unbiased import (
+    check_resolution,
+    check_tally,
+    two_level_estimate,
+    two_level_gain,
+    two_level_influence,
+    two_level_stderr,
+)
+from privacy.validity import set_bit_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +122,27 @@ class _UnaryEncoding(Mechanism):
         n = int(counts.sum())
         sums = rng.binomial(counts, self.p) + rng.binomial(n - counts, self.q)
         return Tally(sums.astype(np.int64), n, self.parameters)
+
+    @property
+    def set_bits(self) -> tuple[int, int]:
+        """How many bits of a report are set, at least and at most; a server refuses others (privacy/validity.py)."""
+        return set_bit_bounds(int(self.domain_size), self.p, self.q)
+
+    def _refused(self, reports: Reports) -> NDArray[np.int64]:
+        """Rows with padding bits, or with too few or too many bits set."""
+        refused, padding = outside(reports, self.set_bits), int(self.domain_size) % 8
+        if padding:
+            refused = np.union1d(refused, np.flatnonzero(reports[:, -1] >> padding))
+        return refused
+
+    @property
+    def largest_influence(self) -> float:
+        """(1 - q) / (p - q), which for OUE is 2 + 2 / (e^eps - 1): 2.04 devices at epsilon 4."""
+        return two_level_influence(self.p, self.q)
+
+    def largest_gain(self, targets: int) -> float:
+        """(min(r, h) - r q) / (p - q) for r targets, where h is the most bits of `set_bits`."""
+        return two_level_gain(min(targets, self.set_bits[1]), targets, self.p, self.q)
 
     def contributions(self, reports: Reports) -> NDArray[np.int64]:
         """The bits of the reports, int64[n, domain_size]."""

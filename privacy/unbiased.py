@@ -41,6 +41,20 @@ def two_level_stderr(reports: int, count: float, p: float, q: float) -> float:
     return math.sqrt(count * p * (1 - p) + (reports - count) * q * (1 - q)) / (p - q)
 
 
+def two_level_influence(p: float, q: float) -> float:
+    """The most that one report moves an estimated count, in devices: (1 - q) / (p - q) up, q / (p - q) down."""
+    return max(1 - q, q) / (p - q)
+
+
+def two_level_gain(supported: int, targets: int, p: float, q: float) -> float:
+    """What a report that supports `supported` of the `targets` adds to the sum of their estimated counts, in devices.
+
+    Cao, Jia, Gong 2021, section 4.2: a value that the report supports gains (1 - q) / (p - q), any other loses
+    q / (p - q).
+    """
+    return (supported - targets * q) / (p - q)
+
+
 def two_level_estimate(
     tally: Tally, p: float, q: float, values: NDArray[np.int64] | None, domain_size: int
 ) -> Estimate:

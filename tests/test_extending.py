@@ -66,7 +66,8 @@ def test_every_block_is_one_new_file(overlay):
 
 def test_a_mechanism(tmp_path, run, overlay):
     folder = run("smoke", *smoke(tmp_path), "mechanism=one_coordinate")
-    assert "one_coordinate" in (folder / "privacy.md").read_text()
+    page = (folder / "privacy.md").read_text()
+    assert "one_coordinate" in page and "moves a count is not known; take it to be unbounded" in page
     folder = run(
         "count", "experiment=health_types", "mechanism=one_coordinate", "trust=shuffled", "population=3000",
         "minimum_batch=100",

@@ -17,6 +17,7 @@ RELEASED: _Columns = (
     ("withheld", "Elements withheld", "", "count", "looked at, and below the rule's threshold", sum),
     ("looked_at", "Elements looked at", "", "count", "on the server's list, or found", sum),
     ("reports", "Reports", "", "count", "that came", sum),
+    ("refused_reports", "Refused reports", "", "count", "that no honest device sends; they are not counted", sum),
     ("stderr", "Standard error of a count", "down", "count", "of a rare element, in reports", max),
     ("count_needed", "Count that is released", "down", "count", "with 95% probability, in reports", max),
     ("new_words", "New words", "up", "count", "released, and in no dictionary of the devices", sum),

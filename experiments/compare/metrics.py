@@ -46,6 +46,7 @@ _RELEASED: _Columns = (
     ("families", "Families on the slate", "", "count", "distinct seed texts that the slate descends from"),
     ("winners", "Winners", "", "count", "candidates kept for the next slate"),
     ("reports", "Reports", "", "count", "devices that answered"),
+    ("refused_reports", "Refused reports", "", "count", "that no honest device sends; they are not counted"),
     ("stderr", "Standard error of a count", "down", "count", "privacy noise on one count, in devices"),
     ("votes_per_candidate", "Mean votes", "up", "count", "of a candidate: reports divided by candidates"),
     ("none_share_stderr", "Standard error of 'none'", "down", "percent", "of the share that answered none of these"),

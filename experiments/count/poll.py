@@ -217,6 +217,7 @@ def _decide(
             "use_case": key.use_case,
             "segment": key.segment,
             "reports": histogram.reports,
+            "refused_reports": collected.refused,
             "looked_at": histogram.looked_at,
             "released": len(histogram.values),
             "withheld": histogram.withheld,

@@ -70,7 +70,8 @@ def print_key(console: Console, folder: RunFolder, job: CountJob, key: str) -> N
     shown = min(job.shown, len(table["element"]))
     console.print(
         f"\n[bold]{key}[/bold]: {public['reports']:,} reports; of {public['looked_at']:,} elements "
-        f"{public['released']:,} are released, {public['withheld']:,} withheld",
+        f"{public['released']:,} are released, {public['withheld']:,} withheld"
+        + (f"; {public['refused_reports']:,} more reports were refused" if public.get("refused_reports") else ""),
         soft_wrap=True,
     )
     drawn = Table()

@@ -121,6 +121,7 @@ class RoundWriter:
         noise = float(np.min(record.estimate.stderr))
         return metrics | {
             "reports": reports,
+            "refused_reports": record.refused,
             "stderr": noise,
             "votes_per_candidate": reports / len(corpus),
             "over_threshold": int((z_scores(record.estimate) >= self.threshold).sum()),

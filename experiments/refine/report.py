@@ -73,6 +73,7 @@ def print_rounds(console: Console, folder: RunFolder, job: RefineJob, title: str
         console.print(
             f"{title} round {since}: {row['over_threshold']:.0f} candidates over {job.threshold:g} s.e., none "
             f"{row['none_share']:.1%}, similarity* {row['similarity']:.4f}, recall* {row['recall']:.3f}"
+            + (f", {row['refused_reports']:.0f} reports refused" if row.get("refused_reports") else "")
         )
         return
     # An arm is no run of its own: what its devices would reveal is stated nowhere.

@@ -12,8 +12,16 @@ from typing import Any
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
 from experiments.noise import noise_in_words
-from experiments.statement.facts import Terms, card_facts, headline, most_revealing, shared_facts, summary
-from experiments.statement.page import spent_table
+from experiments.statement.facts import (
+    Terms,
+    card_facts,
+    fabrication,
+    headline,
+    most_revealing,
+    shared_facts,
+    summary,
+)
+from experiments.statement.page import fabricated, spent_table
 
 PROTECTED = "one device with all of its data"
 EXACT_LAW = "NumPy's PCG64, no cryptographic source, since tallies are drawn from their law and no device reports"
@@ -43,6 +51,7 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
     )
     statement = shared_facts(terms, config)
     statement["thresholds"] |= asdict(job.release)
+    statement["fabrication"] = fabrication(job.trust, [key.mechanism for key in keys])
     statement |= {
         "composition": {"days": job.days, "reports_per_day": job.reports_per_day, "reports_by_key": known},
         "contribution": {
@@ -186,8 +195,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             ),
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
             f"- Floating point: {statement['trust']['floating_point']}.",
-            "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's "
-            "data.",
+            fabricated(statement),
         ],
         "What is released, what is not, what is kept": [
             "- Released: for each key the elements that the release rule let out, with counts and intervals, the "

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from experiments.statement.audits import kept_audits, with_audits
 from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
 from privacy.mechanism import Mechanism
+from privacy.validity import FALSE_REFUSAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "reports_claimed": terms.reports,
             "colluding_devices": trust.colluding,
         },
+        "fabrication": fabrication(trust, [terms.mechanism]),
         "accuracy": {"reports": terms.likely, "standard_error": trust.standard_error(terms.mechanism, terms.likely)},
         "arms": [],
         "audits": [],
@@ -191,6 +193,16 @@ def _spent(terms: Terms) -> dict[str, float | None]:
         "day": day.epsilon,
         "run": terms.claim.epsilon,
         "delta": terms.claim.delta,
+    }
+
+
+def fabrication(trust: Trust, mechanisms: Iterable[Mechanism]) -> dict[str, float | None]:
+    """How much a report of a device that lies can falsify in the polls of these mechanisms (None: no bound is known),
+    and how often an honest one is refused for it (None: none is, and no other)."""
+    influence = max(trust.largest_influence(mechanism) for mechanism in mechanisms)
+    return {
+        "largest_influence": None if math.isinf(influence) else influence,
+        "false_refusal": FALSE_REFUSAL if trust.sees_reports else None,
     }
 
 

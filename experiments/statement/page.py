@@ -222,9 +222,27 @@ def _side_channels(statement: dict[str, Any]) -> list[str]:
         "draw a "
         "fixed number of words a report from the main stream (privacy/kernels.py says what remains).",
         f"- Floating point: {trust['floating_point']}.",
-        "- Fabricated reports: a device can send any valid report; this can falsify counts, not reveal another's data.",
+        fabricated(statement),
         "- The generator's knowledge of public text, from before any poll, is no part of this claim.",
     ]
+
+
+def fabricated(statement: Mapping[str, Any]) -> str:
+    """What a device that lies can do, as a line of the page."""
+    told = statement["fabrication"]
+    if told["false_refusal"] is None:
+        return (
+            "- Fabricated reports: nobody sees a single report, and no proof of validity is sent with the shares, so "
+            "none is refused. One device that lies can move every count by any amount, as far as so many reports could "
+            "add up to it. This falsifies counts; it reveals nobody's data."
+        )
+    most = told["largest_influence"]
+    moved = "is not known; take it to be unbounded" if most is None else f"is at most {rounded_up(most)}, in devices"
+    return (
+        "- Fabricated reports: a report that no honest device sends is refused and counted (`refused_reports` in "
+        f"metrics.csv; an honest one with probability at most {told['false_refusal']:g}). By how much one that passes "
+        f"moves a count {moved}. This falsifies counts; it reveals nobody's data."
+    )
 
 
 def _released(statement: dict[str, Any]) -> list[str]:

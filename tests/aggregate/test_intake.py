@@ -19,7 +19,7 @@ from privacy.mechanism import Tally
 from privacy.poll import ReportBatch
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import NoiseSource
-from privacy.secret_sharing import Batch
+from privacy.secret_sharing import Batch, split
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.aggregate.asks import ask_of
 
@@ -36,6 +36,9 @@ class Watched:
     def seen(self) -> np.ndarray:
         """All of it, in order."""
         return np.concatenate(self.passes)
+
+    def refused(self, reports: np.ndarray) -> np.ndarray:
+        return np.zeros(0, dtype=np.int64)
 
     def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
         self.passes.append(reports)
@@ -189,6 +192,8 @@ def test_a_sketch_is_added_to_in_place() -> None:
     seen = []
 
     class Remembering:
+        refused = sketch.refused
+
         def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
             total = sketch.add_to(tally, reports)
             seen.append(total.sums)
@@ -223,6 +228,9 @@ def test_reports_are_gathered_up_to_a_bound_and_then_forgotten() -> None:
 
 class Forgetful:
     """A mechanism that keeps nothing of what its server half is shown."""
+
+    def refused(self, reports: np.ndarray) -> np.ndarray:
+        return np.zeros(0, dtype=np.int64)
 
     def add_to(self, tally: Tally | None, reports: np.ndarray) -> Tally:
         added = Tally(np.array([reports.sum()], dtype=np.int64), len(reports), {})
@@ -262,3 +270,79 @@ def test_half_of_the_shares_is_no_report() -> None:
         intake(shares[:1], {"mail": SharedSum(ask.shares, "mail", None)}, 1)
     with pytest.raises(BatchError, match="use case 'mail': aggregator 0: block 0 arrived twice; nothing of the batch"):
         intake([*shares, shares[0]], {"mail": SharedSum(ask.shares, "mail", None)}, 1)
+
+
+# Devices that lie
+
+
+OUE = OptimizedUnaryEncoding(epsilon=4.0, domain_size=301)
+EVERYTHING = np.packbits(np.ones((3, 301), dtype=np.uint8), axis=1, bitorder="little")
+
+
+def poll(*batches: np.ndarray, gathered: int = 1 << 26, minimum: int = 1) -> tuple[Tally, PermutedSum]:
+    """The tally of these envelopes, and what added it up."""
+    total = PermutedSum(ask_of(OUE), rng(5), gathered)
+    arriving = [ReportBatch("mail", np.arange(len(np.atleast_1d(reports))), reports) for reports in batches]
+    return intake(arriving, {"mail": total}, minimum)["mail"], total
+
+
+class Trusting(PermutedSum):
+    """As it was: whatever arrives is added up."""
+
+    def add(self, reports: Any) -> None:
+        self._waiting.append(reports)
+        self.reports += len(reports)
+
+
+def test_one_liar_does_not_stop_a_poll_and_is_counted() -> None:
+    honest = OUE.privatize(np.arange(400) % 301, rng(1))
+    padded = honest[:1].copy()
+    padded[0, -1] |= 0x80
+    alone, total = poll(honest)
+    assert total.refused == 0
+    mixed = np.concatenate([honest[:7], EVERYTHING, honest[7:200], padded, honest[200:]])
+    others = [mixed[:, :-1], mixed[:2].astype(np.float64), np.array(7), np.zeros((0, 3)), np.array(["x"])]
+    for gathered in (1, 1 << 26):
+        tally, total = poll(mixed, *others, gathered=gathered)
+        np.testing.assert_array_equal(tally.sums, alone.sums)
+        assert (tally.reports, total.reports) == (400, 400)
+        assert total.refused == 4 + len(mixed) + 2 + 1 + 0 + 1
+    # Negative control: one bit too many stopped the whole poll, and all bits were counted for every value.
+    old = Trusting(ask_of(OUE), rng(5))
+    old.add(mixed)
+    with pytest.raises(ValueError, match="padding bits set"):
+        old.close()
+    old = Trusting(ask_of(OUE), rng(5))
+    old.add(np.concatenate([honest, EVERYTHING]))
+    gained = OUE.estimate(old.close()).counts - OUE.estimate(alone).counts
+    assert gained == pytest.approx(np.full(301, 3 * 2.037), rel=1e-3)
+
+
+def test_what_is_refused_hides_nobody_and_fills_no_batch() -> None:
+    honest = OUE.privatize(np.arange(9), rng(1))
+    message = "has 9 reports, fewer than the minimum batch of 10; ask more .*; 3 more were refused, which no honest"
+    with pytest.raises(BatchError, match=message):
+        poll(honest, EVERYTHING, minimum=10)
+    with pytest.raises(BatchError, match=r"no reports of use case .mail. arrived; .*; 3 more were refused"):
+        poll(EVERYTHING)
+
+
+def test_nobody_can_tell_of_a_share() -> None:
+    """A share of anything passes, as the documents say."""
+    ask, shares = shared()
+    assert ask.shares is not None
+    total = SharedSum(ask.shares, "mail", None)
+    honest = intake(shares, {"mail": total}, 1)["mail"]
+    assert total.refused is None
+    wide = Batch.of(RR, minimum_reports=2, batch_id=bytes(16), lowest=-1000, highest=1000)
+    lie = np.zeros((1, 9), dtype=np.int64)
+    lie[0, 4] = 12
+    forged = [ReportBatch("mail", np.zeros(1), share) for share in split(wide, lie, rng(), sequence=99)]
+    tally = intake([*shares, *forged], {"mail": SharedSum(ask.shares, "mail", None)}, 1)["mail"]
+    assert tally.reports == 21
+    assert (tally.sums - honest.sums).tolist() == [0, 0, 0, 0, 12, 0, 0, 0, 0]
+    # Beyond what 21 reports could add up to, nothing of the batch is counted.
+    lie[0, 4] = 1000
+    forged = [ReportBatch("mail", np.zeros(1), share) for share in split(wide, lie, rng(), sequence=99)]
+    with pytest.raises(BatchError, match="outside of what so many reports can add up to"):
+        intake([*shares, *forged], {"mail": SharedSum(ask.shares, "mail", None)}, 1)

@@ -90,6 +90,19 @@ def test_no_kept_tally_is_the_truth(trust):
 
 
 @pytest.mark.parametrize("trust", MODELS, ids=NAMES)
+def test_a_server_that_sees_reports_refuses_some_and_one_that_sees_shares_can_refuse_none(trust):
+    ask, collected = collect(trust)
+    seen = ask.shares is None
+    assert collected.refused == (0 if seen else None)
+    assert trust.largest_influence(ask.mechanism) == (ask.mechanism.largest_influence if seen else math.inf)
+    if seen:
+        wrong = ReportBatch("mail", np.arange(3), np.full(3, VALUES))
+        rngs = {"mail": np.random.default_rng(0)}
+        lied = trust.collect([*batches(ask.mechanism, 0), wrong], [ask], BATCH, rngs)["mail"]
+        assert lied.refused == 3 and (lied.tally.sums == collected.tally.sums).all()
+
+
+@pytest.mark.parametrize("trust", MODELS, ids=NAMES)
 def test_small_batches_are_refused(trust):
     with pytest.raises(BatchError, match="fewer than the minimum batch of 1000"):
         collect(trust, n=BATCH - 1)

@@ -38,6 +38,7 @@ USE_CASES = {f"small_{name}": (name, []) for name in FILE} | {
     "small_health_norm": ("health_types", ["release.post_processing=norm_sub"]),
 }
 OTHER_STREAM = ("small_genmoji_fragments",)
+LATER = ("refused_reports",)  # columns that there were none of
 _NOISELESS = ("key", "reports", "looked_at", "stderr", "count_needed", "bytes_up", "rule")
 
 
@@ -47,7 +48,7 @@ def numbers(folder: Path) -> dict[str, Any]:
     for name in ("metrics.csv", "oracle/metrics.csv", "oracle/arms/random_selection/metrics.csv"):
         if (folder / name).exists():
             rows = csv.DictReader((folder / name).read_text(encoding="utf-8").splitlines())
-            told[name] = [{key: _short(value) for key, value in row.items()} for row in rows]
+            told[name] = [{key: _short(value) for key, value in row.items() if key not in LATER} for row in rows]
     for path in sorted(folder.glob("rounds/*/tally.npz")):
         with np.load(path) as saved:
             told[_name(folder, path)] = [_digest(saved["sums"].astype("<i8").tobytes()), int(saved["reports"])]

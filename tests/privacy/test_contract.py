@@ -15,7 +15,7 @@ import privacy
 from privacy.catalogue import MECHANISMS
 from privacy.mechanism import Mechanism, Tally
 from privacy.no_privacy import NoPrivacy
-from tests.privacy import contract, contract_edges
+from tests.privacy import contract, contract_edges, contract_validity
 from tests.privacy.contract import Case, registered, skewed, stream
 
 CASES = registered()
@@ -136,6 +136,34 @@ def test_5_the_same_seed_gives_the_same_bits(case: Case):
 @each([case for case in CASES if case.simulate])
 def test_7_the_simulated_tally_has_the_law_of_reports(case: Case):
     contract.check_two_samples(*contract.tallies_both_ways(case, 1.5, case.simulated))
+
+
+# (8) Devices that lie
+
+
+@each(CASES)
+def test_8_only_the_damaged_reports_are_refused(case: Case):
+    for epsilon, d in case.polls:
+        mechanism = case.make(epsilon, d, 0)
+        reports = mechanism.privatize(case.encode(skewed(500, d), d), stream())
+        contract_validity.check_only_the_damaged_are_refused(mechanism, reports)
+
+
+@pytest.mark.parametrize(
+    ("case", "d"),
+    [(case, d) for case in CASES if case.channel and case.column for d in sorted(case.channel_domains)[-1:]],
+    ids=str,
+)
+def test_8_honest_reports_are_refused_as_seldom_as_stated_exactly(case: Case, d: int):
+    for epsilon in case.epsilons:
+        contract_validity.check_false_refusals(case, case.make(epsilon, d, 0))
+
+
+@pytest.mark.parametrize(
+    ("case", "epsilon", "d"), [(case, e, d) for case in CASES for e, d in case.polls], ids=lambda x: f"{x}"
+)
+def test_8_one_report_can_do_what_is_stated_and_no_more(case: Case, epsilon: float, d: int):
+    contract_validity.check_influence(case, case.make(epsilon, d, 0), d)
 
 
 # Errors and empty input

@@ -14,7 +14,8 @@ from privacy.mechanism import Tally
 from privacy.randomized_response import RandomizedResponse
 from privacy.thresholds import WORD, check_values
 from privacy.unary_encoding import OptimizedUnaryEncoding
-from tests.privacy import contract
+from privacy.validity import set_bit_bounds
+from tests.privacy import contract, contract_validity
 from tests.privacy.contract import Case, skewed, stream
 from tests.privacy.scripted import ScriptedStream
 from tests.privacy.test_contract import BY_NAME, CASES, each
@@ -156,3 +157,64 @@ def test_6_a_wrong_simulated_tally_is_caught(fault: str):
 
     with pytest.raises(AssertionError, match="differ"):
         contract.check_two_samples(*contract.tallies_both_ways(dataclasses.replace(case, simulate=simulate), 1.5, 12))
+
+
+# Devices that lie
+
+
+def honest_reports(case: Case) -> tuple[Any, np.ndarray, int]:
+    """A mechanism, 300 of its reports, and its domain."""
+    epsilon, d = case.polls[2]
+    mechanism = case.make(epsilon, d, 0)
+    return mechanism, mechanism.privatize(case.encode(skewed(300, d), d), stream()), d
+
+
+def lying(mechanism: Any, **changed: Any) -> Any:
+    """The same mechanism, of which this is said."""
+    kind = type("Lying", (type(mechanism),), changed)
+    return kind(**{field.name: getattr(mechanism, field.name) for field in dataclasses.fields(mechanism)})
+
+
+@each(CASES)
+def test_6_a_server_that_refuses_nothing_is_caught(case: Case):
+    """As it was: a report that is none stopped the poll, and one that sets all bits was counted."""
+    mechanism, reports, _ = honest_reports(case)
+    trusting = lying(mechanism, refused=lambda self, reports: np.zeros(0, dtype=np.int64))
+    contract_validity.check_only_the_damaged_are_refused(mechanism, reports)
+    with pytest.raises(AssertionError, match="not the damaged"):
+        contract_validity.check_only_the_damaged_are_refused(trusting, reports)
+
+
+@each(CASES)
+def test_6_a_server_that_refuses_an_honest_report_is_caught(case: Case):
+    mechanism, reports, _ = honest_reports(case)
+    strict = lying(mechanism, _refused=lambda self, reports: np.append([0], 1 + mechanism._refused(reports[1:])))
+    with pytest.raises(AssertionError):
+        contract_validity.check_only_the_damaged_are_refused(strict, reports)
+
+
+@pytest.mark.parametrize("name", ["optimized_unary_encoding", "symmetric_unary_encoding", "count_mean_sketch"])
+def test_6_a_bound_that_is_one_bit_too_tight_is_caught(name: str):
+    """At epsilon 12 an honest report of six bits rarely has more than two or three set."""
+    case, d = BY_NAME[name], max(BY_NAME[name].channel_domains)
+    mechanism = case.make(12.0, d, 0)
+    low, high = set_bit_bounds(d, mechanism.p if name != "count_mean_sketch" else 1 - mechanism.q, mechanism.q)
+    assert high < d, "nothing to be refused"
+    contract_validity.check_false_refusals(case, mechanism)
+    tight = (low, high - 1)
+    said = property(lambda self: tight) if name != "count_mean_sketch" else (lambda self, rate=0.0: tight)
+    with pytest.raises(AssertionError, match="honest reports are refused"):
+        contract_validity.check_false_refusals(case, lying(mechanism, set_bits=said))
+
+
+@each(CASES)
+def test_6_a_wrong_influence_is_caught(case: Case):
+    mechanism, _, d = honest_reports(case)
+    for factor in (0.9, 1.1):
+        wrong = mechanism.largest_influence * factor
+        with pytest.raises(AssertionError, match="not the largest influence"):
+            contract_validity.check_influence(case, lying(mechanism, largest_influence=wrong), d)
+    for factor, match in ((0.9, "more than the largest gain"), (1.1, "no report gains so much")):
+        gain = lying(mechanism, largest_gain=lambda self, r, factor=factor: factor * mechanism.largest_gain(r))
+        with pytest.raises(AssertionError, match=match):
+            contract_validity.check_influence(case, gain, d)

@@ -1,0 +1,110 @@
+"""Devices that lie in a whole run: they are refused, counted in public, and change nothing but what passes changes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks.poisoning import maximal_reports
+from device_poll.events.fleet import EventFleet
+from device_poll.fleet import SimulatedFleet
+from privacy.poll import ReportBatch
+from tests.experiments.use_case_files import play, write_files
+
+LIARS = 7
+
+
+@pytest.fixture
+def liars(monkeypatch):
+    """From now on every poll has envelopes of reports that are none; `crafted`: and one that passes."""
+
+    def lie(fleet: type, crafted: int = 0) -> None:
+        honest = fleet.answer
+
+        def answer(self, asks, advance=None):
+            yield from honest(self, asks, advance)
+            for ask in asks if asks[0].shares is None else ():
+                none = ask.mechanism.no_reports()
+                wrong = np.frombuffer(b"\xff" * LIARS * none.itemsize * int(np.prod(none.shape[1:])), none.dtype)
+                yield ReportBatch(ask.use_case, np.arange(LIARS), wrong.reshape(LIARS, *none.shape[1:]))
+                if crafted:
+                    rng, target = np.random.default_rng(1), np.array([0])
+                    reports = maximal_reports(ask.mechanism, target, crafted, rng, checked=True)
+                    yield ReportBatch(ask.use_case, np.arange(crafted), reports)
+
+        monkeypatch.setattr(fleet, "answer", answer)
+
+    return lie
+
+
+def public(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def without(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != "refused_reports"} for row in rows]
+
+
+SHORT = ("rounds=2", "evaluation.sample=20")
+
+
+def test_a_refinement(smoke, liars):
+    honest = public(smoke("honest", *SHORT))
+    assert [row["refused_reports"] for row in honest] == ["0", "0", ""], "the last corpus is not polled"
+    liars(SimulatedFleet)
+    screen = Console(file=io.StringIO(), width=200)
+    folder = smoke("lied", *SHORT, console=screen)
+    assert screen.file.getvalue().count(", 7 reports refused") == 2
+    assert [row["refused_reports"] for row in public(folder)] == ["7", "7", ""]
+    assert without(public(folder)) == without(honest)
+    line = "refused and counted (`refused_reports` in metrics.csv; an honest one with probability at most 1e-09)"
+    statement = json.loads((folder / "privacy.json").read_text())
+    influence = statement["fabrication"]["largest_influence"]
+    page = (folder / "privacy.md").read_text()
+    assert line in page and f"moves a count is at most {np.ceil(influence * 1000) / 1000:g}, in devices" in page
+
+
+def test_what_passes_moves_a_count_as_far_as_the_statement_says(smoke, liars):
+    folder = smoke("honest", "rounds=1", "evaluation.sample=20")
+    influence = json.loads((folder / "privacy.json").read_text())["fabrication"]["largest_influence"]
+    before = np.load(folder / "rounds/000/tally.npz")
+    liars(SimulatedFleet, crafted=3)
+    after = np.load(smoke("lied", "rounds=1", "evaluation.sample=20") / "rounds/000/tally.npz")
+    assert after["reports"] - before["reports"] == 3
+    # Of the optimized unary encoding that the smoke run has at epsilon 4.
+    q = 1 / (np.exp(4) + 1)
+    moved = (after["sums"][0] - before["sums"][0] - 3 * q) / (0.5 - q)
+    assert moved == pytest.approx(3 * influence, rel=1e-6)
+
+
+def test_shares_tell_nothing(smoke):
+    folder = smoke("shared", "trust=secure_aggregation", *SHORT)
+    assert [row["refused_reports"] for row in public(folder)] == ["", "", ""]
+    page = (folder / "privacy.md").read_text()
+    assert "no proof of validity is sent with the shares" in page and "can move every count by any amount" in page
+    fabrication = json.loads((folder / "privacy.json").read_text())["fabrication"]
+    assert fabrication == {"largest_influence": None, "false_refusal": None}
+
+
+@pytest.mark.parametrize("experiment", ["emoji", "new_words"])
+def test_a_count(tmp_path, liars, experiment):
+    files = write_files(tmp_path / "files")
+    honest = public(play(tmp_path / "honest", files, experiment))
+    assert {row["refused_reports"] for row in honest} == {"0"}
+    liars(EventFleet)
+    folder = play(tmp_path / "lied", files, experiment)
+    assert {row["refused_reports"] for row in public(folder)} == {"7"}
+    assert without(public(folder)) == without(honest)
+    assert "refused and counted" in (folder / "privacy.md").read_text()
+
+
+def test_a_tally_that_is_drawn_has_seen_no_report(tmp_path):
+    files = write_files(tmp_path / "files")
+    folder = play(tmp_path / "drawn", files, "emoji", "exact_above=3999", "days=2")
+    assert {row["refused_reports"] for row in public(folder)} == {""}
