@@ -78,4 +78,4 @@ class Dictionary:
 
     def estimate(self, tally: Tally) -> Estimate:
         """Counts of `values`, in their order, listed or not: what evaluation looks at."""
-        return self.mechanism.estimate(tally, self.encoded[self.fits])
+        return self.mechanism.estimate_jointly(tally, self.encoded[self.fits])
