@@ -19,7 +19,7 @@ from aggregate.histogram import Decided, Histogram, ReleaseRule, intervals
 from aggregate.post_processing import PostProcessing, post_process
 from aggregate.trust import Collected, Trust
 from privacy.fragment_search import Discovery, FragmentSearch, SearchError, accept_discoveries
-from privacy.mechanism import Estimate, Mechanism
+from privacy.mechanism import Mechanism
 from privacy.poll import Ask
 
 
@@ -141,10 +141,10 @@ def release_discoveries(found: Discovery, rule: ReleaseRule) -> Histogram:
     looked_at = max(found.candidates, 1)
     others = np.ones(looked_at - len(found.words))  # not accepted in the search, so not here either
     released = accept_discoveries(np.concatenate([found.p_values, others]), rule.rate(looked_at))[: len(found.words)]
-    released &= (found.counts >= rule.threshold * found.stderr) & (found.counts >= rule.minimum_count)
+    released &= (found.counts >= rule.threshold * found.estimate.stderr) & (found.counts >= rule.minimum_count)
     order = np.flatnonzero(released)
     order = order[np.argsort(-found.counts[order], kind="stable")]
-    estimate = Estimate(found.counts[order], found.stderr[order], found.reports)
+    estimate = found.estimate.take(order)
     lower, upper = intervals(estimate, rule.confidence, rule.correction, looked_at=looked_at)
     return Histogram(
         values=tuple(found.words[int(i)] for i in order),
@@ -156,6 +156,6 @@ def release_discoveries(found: Discovery, rule: ReleaseRule) -> Histogram:
         processed=post_process(estimate, rule.post_processing, z=rule.threshold) if len(order) else estimate.counts,
         looked_at=found.candidates,
         withheld=found.candidates - len(order),
-        reports=found.reports,
+        reports=estimate.reports,
         rule=rule,
     )

@@ -21,13 +21,13 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, xlog1py, xlogy
 
 from aggregate.histogram import Decided, Histogram
 from aggregate.post_processing import PostProcessing
 from aggregate.trust import Collected, Trust
 from privacy.mechanism import Binomials, Estimate, Mechanism
 from privacy.poll import Ask, Choice
+from privacy.tails import at_least, at_most, first_that
 
 Law = Callable[[int], Binomials]
 """The law of the tally of a fragment that so many of the reports hold."""
@@ -85,7 +85,7 @@ class FragmentRule:
         if fewer >= reports:
             return _most(law(reports)) + 1
         rare = law(fewer)
-        return _first(lambda named: at_least(named, rare) <= error, 0, _most(rare) + 1)
+        return first_that(lambda named: at_least(named, rare) <= error, 0, _most(rare) + 1)
 
     def count_needed(self, law: Law, reports: int, fragments: int, power: float = 0.95) -> float:
         """The fewest devices that must answer a fragment for it to be released with this probability; inf if none."""
@@ -96,7 +96,7 @@ class FragmentRule:
         def seen(count: int) -> bool:
             return at_least(named, law(count)) >= power
 
-        return float(_first(seen, 0, reports)) if seen(reports) else math.inf
+        return float(first_that(seen, 0, reports)) if seen(reports) else math.inf
 
     def describe(self, looked_at: int) -> str:
         """The rule in words, for a page or a statement."""
@@ -152,44 +152,8 @@ def _most(law: Binomials) -> int:
     return law[0][0] + law[1][0]
 
 
-def at_least(named: int, law: Binomials) -> float:
-    """P[Bin(*law[0]) + Bin(*law[1]) >= named], up to 1e-19 (`_binomial`)."""
-    (own_first, own), (other_first, other) = (_binomial(*part) for part in law)
-    tail = np.append(np.cumsum(other[::-1])[::-1], 0.0)  # from the far end, so that small tails are exact
-    needed = named - own_first - np.arange(len(own)) - other_first
-    return float(np.sum(own * tail[np.clip(needed, 0, len(other))]))
-
-
-def at_most(named: int, law: Binomials) -> float:
-    """P[Bin(*law[0]) + Bin(*law[1]) <= named], up to 1e-19 (`_binomial`)."""
-    (own_first, own), (other_first, other) = (_binomial(*part) for part in law)
-    tail = np.append(0.0, np.cumsum(other))
-    allowed = named - own_first - np.arange(len(own)) - other_first + 1
-    return float(np.sum(own * tail[np.clip(allowed, 0, len(other))]))
-
-
-def _binomial(n: int, p: float) -> tuple[int, NDArray[np.float64]]:
-    """The results of Bin(n, p) that matter: the first of them, and the probabilities of it and those that follow.
-
-    All others together have less than 1e-19 (Bernstein's inequality, 12 standard deviations and 30 from the mean).
-    """
-    reach = 12 * math.sqrt(n * p * (1 - p)) + 30
-    first, last = max(0, math.floor(n * p - reach)), min(n, math.ceil(n * p + reach))
-    k = np.arange(first, last + 1)
-    ways = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return first, np.asarray(np.exp(ways + xlogy(k, p) + xlog1py(n - k, -p)))
-
-
 def _bounds(named: int, reports: int, law: Law, error: float) -> tuple[int, int]:
     """The smallest and the largest count that so many reports do not refute at this error, on each side."""
-    low = _first(lambda count: at_least(named, law(count)) > error, 0, reports)
-    high = _first(lambda count: at_most(named, law(count)) <= error, 0, reports + 1)
+    low = first_that(lambda count: at_least(named, law(count)) > error, 0, reports)
+    high = first_that(lambda count: at_most(named, law(count)) <= error, 0, reports + 1)
     return low, high - 1
-
-
-def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """The smallest number in low .. high for which `holds`, which is monotone and holds at `high` (not asked there)."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low

@@ -182,26 +182,29 @@ class Histogram:
         return self.counts / self.reports
 
 
-def critical_value(confidence: float, correction: Correction, looked_at: int) -> float:
-    """Half the width, in standard errors, of two-sided normal intervals for so many elements."""
+def side_error(confidence: float, correction: Correction, looked_at: int) -> float:
+    """The chance with which one side of each two-sided interval may miss, for so many elements."""
     error = 1 - confidence
     if correction == "bonferroni":
         error = error / looked_at
     elif correction == "sidak":
         error = -math.expm1(math.log(confidence) / looked_at)
-    return float(norm.isf(error / 2))
+    return error / 2
+
+
+def critical_value(confidence: float, correction: Correction, looked_at: int) -> float:
+    """Half the width, in standard errors, of two-sided normal intervals for so many elements."""
+    return float(norm.isf(side_error(confidence, correction, looked_at)))
 
 
 def intervals(
     estimate: Estimate, confidence: float, correction: Correction, *, looked_at: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper ends for every count of the estimate, held to 0 .. reports, which takes away no true count.
+    """Lower and upper ends for every count of the estimate, in 0 .. reports, by the law of its errors.
 
     Corrected for `looked_at` elements; None: for those in the estimate.
     """
-    half = critical_value(confidence, correction, looked_at or len(estimate.counts)) * estimate.stderr
-    lower, upper = (np.clip(end, 0, estimate.reports) for end in (estimate.counts - half, estimate.counts + half))
-    return lower, upper
+    return estimate.bounds(side_error(confidence, correction, looked_at or len(estimate.counts)))
 
 
 def release_histogram(
@@ -219,19 +222,19 @@ def release_histogram(
         raise ValueError("values holds a value twice; expected each once, with the count of all its reports")
     counts, stderr = estimate.counts, estimate.stderr
     scores = z_scores(estimate)
-    p_values = norm.sf(scores)
+    p_values = estimate.p_values()
     released = accept_discoveries(p_values, rule.rate(looked_at))
     released &= (scores >= rule.threshold) & (counts >= rule.minimum_count)
     order = np.flatnonzero(released)
     order = order[np.argsort(-counts[order], kind="stable")]
-    lower, upper = intervals(estimate, rule.confidence, rule.correction)
+    lower, upper = intervals(estimate.take(order), rule.confidence, rule.correction, looked_at=looked_at)
     processed = post_process(estimate, rule.post_processing, total=total, z=rule.threshold)
     return Histogram(
         values=tuple(values[int(i)] for i in order),
         counts=counts[order],
         stderr=stderr[order],
-        lower=lower[order],
-        upper=upper[order],
+        lower=lower,
+        upper=upper,
         p_values=p_values[order],
         processed=processed[order],
         looked_at=looked_at,

@@ -392,7 +392,7 @@ def asked_of(estimate: Estimate, ask: Ask) -> Estimate:
     wanted = ask.needs.asked
     if wanted is None:
         return estimate
-    return Estimate(estimate.counts[wanted], estimate.stderr[wanted], estimate.reports)
+    return estimate.take(wanted)
 
 
 def check_epsilon(epsilon: float) -> None:

@@ -26,15 +26,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.hashing import check_hashes, collision_counts, columns_in_rows
+from privacy.collisions import CollisionModel
+from privacy.hashing import check_hashes, columns_in_rows
 from privacy.kernels import OwnBit, noisy_one_hot, outside
 from privacy.log_records import NUMBER, parse, reversed_bits
-from privacy.mechanism import Estimate, Reports, Tally
+from privacy.mechanism import Reports, Tally
 from privacy.randomness import RandomBytes, device_stream, random_words
-from privacy.sketch import CollisionModel, CountSketch, check_held, devices_in_slices
+from privacy.sketch import CountSketch, check_held, devices_in_slices
 from privacy.sketch_kernels import add_bits, add_cells, row_dispersion
 from privacy.thresholds import WORD, ceil_threshold, exp_below, scaled_words
-from privacy.unbiased import check_tally
 from privacy.validity import FALSE_REFUSAL, set_bit_bounds
 
 _SLICE_WORDS = 1 << 18  # reports are made in slices of about this many 32-bit words
@@ -59,8 +59,8 @@ class CountMeanSketch(CountSketch):
     Privacy: the row is drawn without looking at the value, so it cancels from every ratio, whatever its law. Two
     one-hot vectors differ in two bits, hence the eps / 2.
 
-    Variance of a count with true value f among n reports, over noise, rows and hash families (privacy/sketch.py), with
-    s^2 = e^(eps/2) / (e^(eps/2) - 1)^2 and the sum over all other values, in devices squared:
+    Variance of a count with true value f among n reports, over noise, rows and hash families (privacy/collisions.py),
+    with s^2 = e^(eps/2) / (e^(eps/2) - 1)^2 and the sum over all other values, in devices squared:
     (m/(m-1))^2 n s^2 + (m-1)^-1 sum [f' (1 - 1/k) + f'^2 / k].
 
     Raises ValueError if epsilon is outside (0, 12] or below about 1e-8, for rows < 1, columns < 2, more than
@@ -102,6 +102,7 @@ class CountMeanSketch(CountSketch):
             own_variance=noise,
             other_variance=noise + (1 - 1 / m) / m,
             own_dispersion=noise * (m - 1) + (1 - 1 / m),
+            step=1 / self.contrast,
         )
 
     def privatize(self, values: NDArray[Any], rng: RandomBytes) -> Reports:
@@ -147,25 +148,6 @@ class CountMeanSketch(CountSketch):
         reports = self._check_reports(reports)
         packed = reports[:, 1:].astype("<u4").view(np.uint8)
         return reports[:, 0].astype(np.int64), packed[:, : (self.columns + 7) // 8]
-
-    def estimate_jointly(self, tally: Tally, values: NDArray[Any]) -> Estimate:
-        """Like `estimate`, for different values, with their collisions with each other taken out (`joint_estimate`).
-
-        Worth it when frequent values are known and there are so many reports that collisions outweigh the noise.
-        Unbiased for this very hash family, but for collisions with values outside the list. Time: one hash per value
-        and row, one step per collision, and the inverse of a matrix of len(values)^2. Raises ValueError for a value
-        given twice or more values than a quarter of the sketch's cells, whose equations may have no solution.
-        """
-        check_tally(tally, self.parameters, (self.rows, self.columns))
-        values = check_hashes(values)
-        if len(np.unique(values)) < len(values):
-            raise ValueError("values holds a value twice; expected different hashes")
-        if 4 * len(values) > self.rows * self.columns:
-            raise ValueError(
-                f"values holds {len(values)} hashes; expected at most a quarter of the {self.rows * self.columns} cells"
-            )
-        collisions = collision_counts(values, self._family, self.columns)
-        return self.collisions.joint_estimate(*self._cells(tally, values), collisions)
 
     def _cells(self, tally: Tally, values: NDArray[np.uint64]) -> tuple[NDArray[np.float64], int, float]:
         totals = np.zeros(len(values), dtype=np.int64)

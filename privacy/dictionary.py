@@ -81,8 +81,7 @@ class Dictionary:
         """An estimate of what is asked as that of the `values`, and that of null, if there is one."""
         if self.null is None or not self.listed:
             return estimate, None
-        counts, stderr, reports = estimate.counts, estimate.stderr, estimate.reports
-        return Estimate(counts[:-1], stderr[:-1], reports), Estimate(counts[-1:], stderr[-1:], reports)
+        return estimate.take(slice(-1)), estimate.take(slice(-1, None))
 
     @cached_property
     def digest(self) -> str:
@@ -98,4 +97,4 @@ class Dictionary:
 
     def estimate(self, tally: Tally) -> Estimate:
         """Counts of `values`, in their order, listed or not: what evaluation looks at."""
-        return self.mechanism.estimate(tally, self.encoded[self.fits])
+        return self.mechanism.estimate_jointly(tally, self.encoded[self.fits])

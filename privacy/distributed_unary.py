@@ -29,7 +29,7 @@ from privacy.integer_noise import LARGEST_EPSILON, IntegerNoise, binomial_noise
 from privacy.mechanism import Binomials, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.randomness import RandomBytes, random_words
 from privacy.thresholds import WORD, check_domain, check_values
-from privacy.unbiased import check_tally
+from privacy.unbiased import BinomialEstimate, check_tally
 from privacy.units import Neighbours, check_delta
 
 _SLICE_WORDS = 1 << 20
@@ -161,7 +161,8 @@ class DistributedUnaryEncoding(Mechanism):
         check_tally(tally, self.parameters, (self.domain_size,))
         sums = tally.sums if values is None else tally.sums[check_values(values, self.domain_size)]
         counts = np.asarray(sums - tally.reports * self.q, dtype=np.float64)
-        return Estimate(counts, np.full(len(counts), self.standard_error(tally.reports)), tally.reports)
+        stderr = np.full(len(counts), self.standard_error(tally.reports))
+        return BinomialEstimate(counts, stderr, tally.reports, sums, p=1.0, q=self.q, coins_of_all=True)
 
     def support_law(self, reports: int, count: int) -> Binomials:
         """Every vote, and a coin from every device."""

@@ -177,6 +177,14 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
             )
         return self.word_sketch.estimate(self.sketch_tallies(tally)[-1], self.word_values(self.codes.check(values)))
 
+    def estimate_jointly(self, tally: Tally, values: NDArray[np.uint8] | None = None) -> Estimate:
+        """Like `estimate`, with the known collisions of the words with each other taken out (`CountSketch`)."""
+        check_tally(tally, self.parameters, self._shape)
+        if values is None:
+            return self.estimate(tally)
+        words = self.word_values(self.codes.check(values))
+        return self.word_sketch.estimate_jointly(self.sketch_tallies(tally)[-1], words)
+
     def discover(
         self,
         tally: Tally,
@@ -193,9 +201,9 @@ class SequenceFragmentPuzzle(FragmentPieces, Mechanism):
         many of its position); kept pieces of equal hash are joined; the words so found are tested in the word sketch,
         whose noise is independent of that of the pieces. `false_discovery_rate`: words are reported by the procedure of
         Benjamini and Hochberg 1995 at this level, so that on average at most this share of the reported words was
-        typed by nobody, as far as the counts are normal and independent. Collisions with frequent words are neither,
-        so those of the words found with each other are taken out (`CountMeanSketch.estimate_jointly`); the counts
-        reported are these. `minimum_count` further withholds rarer words. Raises SearchError if pieces join to more
+        typed by nobody, as far as the counts are independent. Known collisions of the words put to the test with each
+        other are taken out, those with words that were not found are in the tails (`CountSketch.estimate_jointly`).
+        `minimum_count` further withholds rarer words. Raises SearchError if pieces join to more
         than `largest_join` words, and ValueError for senseless parameters.
         """
         check_tally(tally, self.parameters, self._shape)

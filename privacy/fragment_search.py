@@ -11,18 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from privacy.fragment_pieces import FragmentPieces
 from privacy.mechanism import Estimate, Tally
 
 _SLICE = 1 << 20  # pieces estimated at a time
-_LARGEST_SYSTEM = 2000  # words estimated jointly: a second or two, and 100 MB
 
 
 @dataclass(frozen=True, eq=False)
 class Discovery:
-    """Words found, most frequent first, with unbiased counts and standard errors (float64, in devices).
+    """Words found, most frequent first, with the `estimate` of their counts, in devices.
 
     `p_values`: the chance of such a count, or a larger one, for a word that nobody typed. `pieces_estimated` and
     `pieces_kept` count (position, hash, fragment) over all positions; `joined` the words that kept pieces form,
@@ -31,15 +29,18 @@ class Discovery:
     """
 
     words: tuple[str, ...]
-    counts: NDArray[np.float64]
-    stderr: NDArray[np.float64]
+    estimate: Estimate
     p_values: NDArray[np.float64]
-    reports: int
     pieces_estimated: int
     pieces_kept: int
     joined: int
     wrong_hash: int
     candidates: int
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """Unbiased, in devices."""
+        return self.estimate.counts
 
 
 def accept_discoveries(p_values: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
@@ -91,50 +92,23 @@ class FragmentSearch:
             words, hashes = self._join(words, hashes, of_fragment, of_hash)
         right = pieces.puzzles(words) == hashes
         candidates = words[right]
-        estimate, p_values, accepted = self._test(tallies[-1], pieces.word_values(candidates))
-        accepted &= estimate.counts >= self.minimum_count
+        # With the empty word, which stands for 'nothing to report' and can be frequent: its collisions are taken out.
+        asked_words = pieces.word_values(np.concatenate([candidates, self._empty]))
+        estimate = pieces.word_sketch.estimate_jointly(tallies[-1], asked_words).take(slice(len(candidates)))
+        p_values = estimate.p_values()
+        accepted = accept_discoveries(p_values, self.false_discovery_rate) & (estimate.counts >= self.minimum_count)
         order = np.flatnonzero(accepted)
         order = order[np.argsort(-estimate.counts[order], kind="stable")]
         return Discovery(
             words=tuple(pieces.codes.decode(candidates[order])),
-            counts=estimate.counts[order],
-            stderr=estimate.stderr[order],
+            estimate=estimate.take(order),
             p_values=p_values[order],
-            reports=estimate.reports,
             pieces_estimated=estimated,
             pieces_kept=kept,
             joined=len(words),
             wrong_hash=int((~right).sum()),
             candidates=len(candidates),
         )
-
-    def _test(
-        self, tally: Tally, values: NDArray[np.uint64]
-    ) -> tuple[Estimate, NDArray[np.float64], NDArray[np.bool_]]:
-        """Estimates of the candidates, their p-values, and which are accepted.
-
-        One by one first; then those accepted jointly, which exposes words that only collided with frequent ones; and
-        again without these, until none is exposed. Words can only be withdrawn, so the level holds as for the first.
-        """
-        sketch = self.pieces.word_sketch
-        first = sketch.estimate(tally, values)
-        counts, stderr, p_values = first.counts.copy(), first.stderr.copy(), norm.sf(_scores(first))
-        accepted = accept_discoveries(p_values, self.false_discovery_rate)
-        before = -1
-        while accepted.sum() != before:
-            before = accepted.sum()
-            # The most frequent words are those that collisions matter for; their number bounds the matrix.
-            together = np.flatnonzero(accepted)
-            together = together[np.argsort(-counts[together], kind="stable")[: self._most_together]]
-            joint = sketch.estimate_jointly(tally, values[together])
-            counts[together], stderr[together] = joint.counts, joint.stderr
-            p_values[together] = norm.sf(_scores(joint))
-            accepted &= accept_discoveries(p_values, self.false_discovery_rate)
-        return Estimate(counts, stderr, first.reports), p_values, accepted
-
-    @property
-    def _most_together(self) -> int:
-        return min(_LARGEST_SYSTEM, self.pieces.rows * self.pieces.columns // 16)
 
     def _ask(
         self, position: int, tally: Tally, words: NDArray[np.uint8], hashes: NDArray[np.int64]
@@ -155,7 +129,7 @@ class FragmentSearch:
                 part = group[start : start + step]
                 of_hash, of_fragment = np.repeat(part, len(fragments)), np.tile(fragments, (len(part), 1))
                 values = self.pieces.piece_values(position, of_hash, of_fragment)
-                scores = _scores(self.pieces.fragment_sketch.estimate(tally, values))
+                scores = self._scores_of(position, tally, values)
                 frequent = np.flatnonzero(scores > self.fragment_z)
                 asked += len(values)
                 kept.append((scores[frequent], of_hash[frequent], of_fragment[frequent]))
@@ -164,6 +138,18 @@ class FragmentSearch:
         scores, of_hash, of_fragment = (np.concatenate(parts) for parts in zip(*kept, strict=True))
         best = np.argsort(-scores, kind="stable")[: self.top_fragments]
         return asked, of_hash[best], of_fragment[best]
+
+    def _scores_of(self, position: int, tally: Tally, values: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Of pieces, with the collisions of the empty word's piece, which can be frequent, taken out."""
+        empty = self.pieces.piece_values(
+            position, self.pieces.puzzles(self._empty), self._empty[:, : self.pieces.fragment_length]
+        )
+        found = self.pieces.fragment_sketch.estimate_jointly(tally, np.concatenate([values, empty]))
+        return _scores(found)[: len(values)]
+
+    @property
+    def _empty(self) -> NDArray[np.uint8]:
+        return np.zeros((1, self.pieces.word_length), dtype=np.uint8)
 
     def _fragments_of_letters(self) -> NDArray[np.uint8]:
         """All fragments that start with a letter, padded at their end only: uint8[n, fragment_length]."""

@@ -25,6 +25,7 @@ from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, c
 from privacy.mixture import mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.sketch_kernels import transform
+from privacy.tails import binomial_at_least, counts_allowed
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, not_below
 from privacy.unbiased import check_resolution, check_tally
 
@@ -126,7 +127,7 @@ class HadamardResponse(Mechanism):
         """Histogram of the points, int64[B b]. Raises ValueError for anything else than uint32 points."""
         return Tally(point_histogram(reports, self.points), len(reports), self.parameters)
 
-    def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> Estimate:
+    def estimate(self, tally: Tally, values: NDArray[np.int64] | None = None) -> BlockEstimate:
         """Unbiased counts and their standard errors, with the estimated counts of value and block put in the formula.
 
         Time: O(B b log b), whatever the number of values asked for.
@@ -137,10 +138,11 @@ class HadamardResponse(Mechanism):
         sums = tally.sums.reshape(blocks, size).copy()
         for block in sums:
             transform(block)
-        counts = sums[self.blocks_of(asked), 1 + asked // blocks] / m
-        in_block = (sums[self.blocks_of(asked), 0] - n * (1 - m) / blocks) / m
+        signed, landed = sums[self.blocks_of(asked), 1 + asked // blocks], sums[self.blocks_of(asked), 0]
+        counts, in_block = signed / m, (landed - n * (1 - m) / blocks) / m
         plugged = np.clip(counts, 0, n)
-        return Estimate(counts, np.sqrt(self._variance(n, plugged, np.clip(in_block, plugged, n))), n)
+        stderr = np.sqrt(self._variance(n, plugged, np.clip(in_block, plugged, n)))
+        return BlockEstimate(counts, stderr, n, signed, landed, m, blocks)
 
     def simulate_tally(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Tally:
         """Exact law of the tally: every report is uniform over C_v or over all points."""
@@ -194,6 +196,43 @@ class HadamardResponse(Mechanism):
     ) -> NDArray[np.float64]:
         m = self.threshold / WORD
         return np.asarray((reports * (1 - m) / self.shape[0] + in_block * m - count * m**2) / m**2)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockEstimate(Estimate):
+    """Counts of signed sums: of the `landed` int64[d] reports in the value's block, those in C_v less the others,
+    `signed` int64[d]. `m` is the mechanism's M, `blocks` its B."""
+
+    signed: NDArray[np.int64]
+    landed: NDArray[np.int64]
+    m: float
+    blocks: int
+
+    def p_values(self) -> NDArray[np.float64]:
+        """P[Bin(landed, 1/2) >= those in C_v]: a report of any other value is as likely in C_v as in the other half of
+        its block, so given how many landed there, their law is exact."""
+        return binomial_at_least((self.landed + self.signed) / 2, self.landed, 0.5)
+
+    def bounds(self, error: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """By saddlepoint, with as many devices in the block as landed there suggest; 0 where the exact p-value is
+        above `error`."""
+        anywhere = (1 - self.m) / (2 * self.blocks)
+        in_block = np.clip((self.landed - 2 * self.reports * anywhere) / self.m, 0, self.reports)
+
+        def law(plus: float, minus: float, s: NDArray[np.float64]) -> NDArray[np.float64]:
+            up, down = plus * np.exp(s), minus * np.exp(-s)
+            mean, total = up - down, 1 - plus - minus + up + down
+            return np.stack([np.log(total), mean / total, (up + down) / total - (mean / total) ** 2])
+
+        def own(s: NDArray[np.float64]) -> NDArray[np.float64]:
+            return law(self.m + anywhere, anywhere, s) - law(self.m / 2 + anywhere, self.m / 2 + anywhere, s)
+
+        def others(s: NDArray[np.float64]) -> NDArray[np.float64]:
+            near, far = law(self.m / 2 + anywhere, self.m / 2 + anywhere, s), law(anywhere, anywhere, s)
+            return np.asarray(in_block * near + (self.reports - in_block) * far)
+
+        lower, upper = counts_allowed(own, others, self.signed, error, self.reports)
+        return np.where(self.p_values() > error, 0.0, lower), upper
 
 
 def _mean_block(d: int, blocks: int) -> float:

@@ -25,11 +25,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy.collisions import CollisionModel
 from privacy.hashing import check_hashes
 from privacy.log_records import NUMBER, parse
 from privacy.mechanism import Reports, Tally
 from privacy.randomness import DeviceStream, RandomBytes, device_stream, random_words
-from privacy.sketch import CollisionModel, CountSketch, check_held, devices_in_slices
+from privacy.sketch import CountSketch, check_held, devices_in_slices
 from privacy.sketch_kernels import (
     BUCKET_BITS,
     add_signs,
@@ -63,8 +64,8 @@ class HadamardCountMeanSketch(CountSketch):
     Privacy: row and coordinate are drawn without looking at the value, so they cancel from every ratio, whatever their
     law; the sign is the only bit that depends on it, and it is flipped with exactly `threshold` / 2^64.
 
-    Variance of a count with true value f among n reports, over noise, rows and hash families (privacy/sketch.py), with
-    c = (e^eps + 1) / (e^eps - 1) and the sum over all other values, in devices squared:
+    Variance of a count with true value f among n reports, over noise, rows and hash families (privacy/collisions.py),
+    with c = (e^eps + 1) / (e^eps - 1) and the sum over all other values, in devices squared:
     (m/(m-1))^2 [f (c^2 - 1) + sum (f' (c^2 - m^-2) + f' (f' - 1) (1/k) (1/m) (1 - 1/m))].
 
     Raises ValueError if epsilon is outside (0, 12] or below about 1e-8, for rows < 1, columns no power of two, more
@@ -107,6 +108,7 @@ class HadamardCountMeanSketch(CountSketch):
             own_variance=square - 1,
             other_variance=square - 1 / m**2,
             own_dispersion=square * (m - 1),
+            step=2 * self.scale,
         )
 
     def privatize(self, values: NDArray[Any], rng: RandomBytes) -> Reports:

@@ -214,33 +214,38 @@ def _columns_in_rows(values, rows, family, columns):  # type: ignore[no-untyped-
     return out
 
 
-def collision_counts(values: NDArray[np.uint64], family: NDArray[np.uint64], columns: int) -> NDArray[np.int64]:
-    """int64[d, d]: in how many rows two of d values share a column (on the diagonal: all rows).
+def collision_counts(
+    values: NDArray[np.uint64], others: NDArray[np.uint64], family: NDArray[np.uint64], columns: int
+) -> NDArray[np.int32]:
+    """int32[d, e]: in how many rows each of d values shares a column with each of e others.
 
-    Time: one hash per value and row, and one step per collision; memory: d^2.
+    Time: one hash per value and row, and one step per collision; memory: d e.
     """
-    found: NDArray[np.int64] = _collision_counts(values, family, np.uint64(columns))
+    found: NDArray[np.int32] = _collision_counts(values, others, family, np.uint64(columns))
     return found
 
 
 @njit(cache=True, nogil=True)
-def _collision_counts(values, family, columns):  # type: ignore[no-untyped-def]
-    d = len(values)
-    counts = np.zeros((d, d), dtype=np.int64)
-    newest, older = np.empty(columns, dtype=np.int64), np.empty(d, dtype=np.int64)  # the values in each column, chained
+def _collision_counts(values, others, family, columns):  # type: ignore[no-untyped-def]
+    counts = np.zeros((len(values), len(others)), dtype=np.int32)
+    newest, older = np.full(columns, -1, dtype=np.int64), np.empty(len(others), dtype=np.int64)  # chained by column
+    found, taken = np.empty(HASH_BLOCK, np.uint64), np.empty(len(others), np.uint64)
     for j in range(len(family)):
-        newest[:] = -1
-        for i in range(d):
-            column = row_column(field_element(values[i]), family[j, 0], family[j, 1], family[j, 2], columns)
-            other = newest[column]
-            older[i], newest[column] = other, i
-            while other >= 0:
-                counts[i, other] += 1
-                other = older[other]
-    for i in range(d):
-        counts[i, i] = len(family)
-        for other in range(i):
-            counts[other, i] = counts[i, other]
+        a, b, c = family[j, 0], family[j, 1], family[j, 2]
+        for h in range(len(others)):
+            taken[h] = row_column(field_element(others[h]), a, b, c, columns)
+            older[h], newest[taken[h]] = newest[taken[h]], h
+        for start in range(0, len(values), HASH_BLOCK):
+            part, into = values[start : start + HASH_BLOCK], counts[start : start + HASH_BLOCK]
+            for i in range(len(part)):  # vector instructions
+                found[i] = row_column(field_element(part[i]), a, b, c, columns)
+            for i in range(len(part)):
+                h = newest[found[i]]
+                while h >= 0:
+                    into[i, h] += 1
+                    h = older[h]
+        for h in range(len(others)):
+            newest[taken[h]] = -1
     return counts
 
 

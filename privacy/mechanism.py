@@ -16,13 +16,14 @@ import math
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from privacy.log_records import plain_records, plain_reports
 from privacy.randomness import DeviceStream, RandomBytes, device_stream
@@ -89,15 +90,47 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Unbiased counts of the reporting devices, with the standard error of each.
+    """Unbiased counts of the reporting devices, with the standard error of each, and how far chance takes them.
 
     `counts` and `stderr` are float64, one entry per value asked for, in devices; `reports` is the number of
     reports that they rest on. Counts can be negative: an unbiased estimate of a small count often is.
+
+    Errors are normal here, as noise that an aggregator adds is. Where they are not, a mechanism returns a subclass that
+    knows their law: every further array of it has one entry a value, too.
     """
 
     counts: NDArray[np.float64]
     stderr: NDArray[np.float64]
     reports: int
+
+    def p_values(self) -> NDArray[np.float64]:
+        """The chance of such a count, or a larger one, for a value that nobody holds; float64, one a value."""
+        noisy = self.stderr > 0
+        scores = np.where(self.counts > 0, np.inf, -np.inf)  # without noise a count is what it is
+        scores[noisy] = self.counts[noisy] / self.stderr[noisy]
+        return np.asarray(ndtr(-scores))
+
+    def bounds(self, error: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the largest count of each value, in 0 .. reports, each missed with at most this chance.
+
+        Raises ValueError for an error outside (0, 1/2).
+        """
+        half = -ndtri(check_error(error)) * self.stderr
+        lower, upper = (np.clip(end, 0, self.reports) for end in (self.counts - half, self.counts + half))
+        return lower, upper
+
+    def take(self, which: NDArray[Any] | slice) -> Self:
+        """The estimate of some of the values: by index, mask or slice."""
+        arrays = [f.name for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)]
+        taken: dict[str, Any] = {name: getattr(self, name)[which] for name in arrays}
+        return replace(self, **taken)
+
+
+def check_error(error: float) -> float:
+    """The chance of missing one side of an interval. Raises ValueError outside (0, 1/2)."""
+    if not 0 < error < 0.5:
+        raise ValueError(f"error is {error}; expected a probability above 0 and below 1/2")
+    return error
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +211,13 @@ class Mechanism(ABC):
     @abstractmethod
     def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
         """Unbiased counts, of all values or of the `values` asked for."""
+
+    def estimate_jointly(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
+        """`estimate` of values that are all that is looked at, so that what they do to each other can be taken out.
+
+        Here they do nothing to each other. A sketch's collide.
+        """
+        return self.estimate(tally, values)
 
     @abstractmethod
     def standard_error(self, reports: int, count: float = 0.0) -> float:

@@ -63,16 +63,12 @@ class Choice:
 
         Raises ValueError for an estimate of another number of answers.
         """
-        counts, stderr, reports = estimate.counts, estimate.stderr, estimate.reports
-        if len(counts) != self.answers:
+        if len(estimate.counts) != self.answers:
             raise ValueError(
-                f"{len(counts)} answers were estimated; expected {self.answers}: {self.candidates} candidates and "
-                "'none of these'"
+                f"{len(estimate.counts)} answers were estimated; expected {self.answers}: {self.candidates} candidates "
+                "and 'none of these'"
             )
-        return (
-            Estimate(counts[: self.none], stderr[: self.none], reports),
-            Estimate(counts[self.none :], stderr[self.none :], reports),
-        )
+        return estimate.take(slice(self.none)), estimate.take(slice(self.none, None))
 
 
 class Needs(Protocol):
@@ -119,8 +115,8 @@ class Ask:
         return self.mechanism.report_bits if self.shares is None else 2 * self.shares.share_bits
 
     def estimate(self, tally: Tally) -> Estimate:
-        """The mechanism's estimate of what is asked."""
-        return self.mechanism.estimate(tally, self.needs.asked)
+        """The mechanism's estimate of what is asked, all of it together."""
+        return self.mechanism.estimate_jointly(tally, self.needs.asked)
 
 
 @dataclass(frozen=True, eq=False)

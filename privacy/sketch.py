@@ -1,20 +1,9 @@
-"""What the two count mean sketches share: shape, tallies, variance, and what the server can learn about collisions.
+"""What the two count mean sketches share: shape, tallies, and estimates, one by one or with collisions taken out.
 
-    sketch.estimate(sketch.tally(more_reports, onto=tally_so_far), hash_strings(["😂"]))     # CountSketch, of either
+    tally = sketch.tally(more_reports, onto=tally_so_far)                            # CountSketch, of either
+    sketch.estimate_jointly(tally, hash_strings(["😂", "🎉"]))
 
-Both estimate the count of a value d from the sum A of one cell a row, and every report i adds a_i to it:
-
-    count(d) = m / (m - 1) * (A - n / m)     (Apple's Differential Privacy Team 2017, server side of CMS and HCMS)
-
-Over the device's noise, its row (uniform on k) and the hash family (three-wise independent), a device that holds d adds
-1 on average with variance `own_variance`, any other device 1 / m with variance `other_variance`. Two devices that hold
-the same value d' != d collide with d together if they are in the same row, which gives each such pair the covariance
-(1/k) (1/m) (1 - 1/m); all other pairs are uncorrelated. Hence, with F2 = sum over all values of (their count)^2,
-
-    Var count(d) = (m/(m-1))^2 [ f own + (n - f) other + (F2 - f^2 - (n - f)) (1/k) (1/m) (1 - 1/m) ].
-
-F2, the only thing in it that concerns values nobody asked about, is estimated from the sketch itself (the second moment
-of Alon, Matias and Szegedy 1996, with the noise taken out), so no list of the other values is needed.
+How collisions enter estimates, standard errors and tails is in privacy/collisions.py.
 """
 
 from __future__ import annotations
@@ -27,8 +16,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.hashing import check_hash_seed, check_hashes, hash_family, hash_strings
-from privacy.mechanism import Encoded, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
+from privacy.collisions import CollisionModel, SketchEstimate
+from privacy.hashing import check_hash_seed, check_hashes, collision_counts, hash_family, hash_strings
+from privacy.mechanism import Encoded, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.thresholds import WORD, check_epsilon
 from privacy.unbiased import check_resolution, check_tally
 
@@ -51,78 +41,6 @@ def check_shape(rows: int, columns: int, mechanism: str, *, power_of_two: bool =
 
 NULL_TEXT = "\0nothing to report"
 """What a device reports that has nothing to report; no text of a dictionary."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollisionModel:
-    """The moments of one report's contribution, from which everything about the estimates' spread follows.
-
-    `own_dispersion` is the expected sum, over the m cells of its row, of the squared distance of a report's
-    contributions from their mean over the row.
-    """
-
-    rows: int
-    columns: int
-    own_variance: float
-    other_variance: float
-    own_dispersion: float
-
-    def variance(
-        self, reports: int, counts: NDArray[np.float64], pairs: NDArray[np.float64] | float
-    ) -> NDArray[np.float64]:
-        """Var of the estimates of values with these true counts, in devices squared.
-
-        `pairs`: how many ordered pairs of other devices hold the same value, F2 - f^2 - (n - f).
-        """
-        k, m = self.rows, self.columns
-        inner = counts * self.own_variance + (reports - counts) * self.other_variance + pairs * (1 - 1 / m) / (k * m)
-        return np.asarray((m / (m - 1)) ** 2 * inner)
-
-    def second_moment(self, reports: int, dispersion: float) -> float:
-        """F2, from the sum of squared distances of all contributions from the mean of their row.
-
-        Unbiased before it is held to the possible range, n .. n^2: reports of the same row and value add 1 - 1/m to the
-        expected dispersion, of the same row and other values 0, and each report with itself `own_dispersion`. Its error
-        moves a variance by about sqrt(2 / (k m)) of itself. That of f^2, which is then taken off, moves it by about
-        2 f stderr / (k m), which matters only for values that most devices hold and sketches of a few hundred cells:
-        there the difference, held to what is possible, makes the standard error too large.
-        """
-        k, m, n = self.rows, self.columns, reports
-        moment = n + k * (dispersion - n * self.own_dispersion) * m / (m - 1)
-        return float(np.clip(moment, n, float(n) ** 2))
-
-    def estimate(self, sums: NDArray[np.float64], reports: int, dispersion: float) -> Estimate:
-        """Unbiased counts from the sums A, and their standard errors with the estimates, held to [0, n], plugged in."""
-        m, n = self.columns, reports
-        counts = m / (m - 1) * (sums - n / m)
-        held = np.clip(counts, 0, n)
-        pairs = self.second_moment(n, dispersion) - held**2 - (n - held)
-        return Estimate(counts, np.sqrt(self.variance(n, held, np.maximum(pairs, 0))), n)
-
-    def joint_estimate(
-        self, sums: NDArray[np.float64], reports: int, dispersion: float, collisions: NDArray[np.int64]
-    ) -> Estimate:
-        """Counts of values whose collisions with each other are known and taken out.
-
-        `collisions` int64[d, d]: in how many rows two of the values share a column. Given the hash family, a device
-        with value d' adds (collisions / k - 1 / m) m / (m - 1) to the estimate of d on average; solving these equations
-        for the counts leaves only collisions with values outside the list, and a little noise (the inverse's diagonal).
-        """
-        k, m, n = self.rows, self.columns, reports
-        one_by_one = self.estimate(sums, reports, dispersion)
-        response = (collisions / k - 1 / m) * m / (m - 1)
-        np.fill_diagonal(response, 1.0)
-        inverse = np.linalg.inv(response)
-        counts = inverse @ one_by_one.counts
-        held = np.clip(counts, 0, n)
-        outside = self.second_moment(n, dispersion) - float((held**2).sum())
-        pairs = max(outside - max(n - float(held.sum()), 0.0), 0.0)
-        return Estimate(counts, np.sqrt(self.variance(n, held, pairs) * np.maximum(np.diag(inverse), 1.0)), n)
-
-    def standard_error(self, reports: int, count: float, second_moment: float | None) -> float:
-        """Predicted standard error; without F2, the other devices are taken to hold all different values."""
-        pairs = 0.0 if second_moment is None else max(second_moment - count**2 - (reports - count), 0.0)
-        return float(np.sqrt(self.variance(reports, np.array(float(count)), pairs)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,17 +111,43 @@ class CountSketch(Mechanism):
         self._add(reports, sums)
         return Tally(sums, before.reports + len(reports), self.parameters)
 
-    def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> Estimate:
+    def estimate(self, tally: Tally, values: NDArray[Any] | None = None) -> SketchEstimate:
         """Unbiased counts of the `values` asked for, float64[len(values)], and their standard errors, in devices.
 
-        The standard error is that of a fresh hash family: it includes what collisions do. Time: one pass over the tally
-        (HCMS: a transform of every row, m log2 m additions), and one hash per value and row. Raises ValueError without
-        values: a sketch does not know what was reported.
+        Each by itself: the standard error and the tails are those of a fresh hash family, so they include what
+        collisions do. Time: one pass over the tally (HCMS: a transform of every row, m log2 m additions), and one hash
+        per value and row. Raises ValueError without values: a sketch does not know what was reported.
         """
+        return self._estimate(tally, self._asked(tally, values))[0]
+
+    def estimate_jointly(self, tally: Tally, values: NDArray[Any] | None = None) -> SketchEstimate:
+        """Like `estimate`, with the known collisions taken out: those of frequent values among `values` with all.
+
+        Which values are frequent is seen in the tally, and the hash family says where they collide, so counts are
+        unbiased for this very family, but for collisions with values that are not asked for or rare, which the
+        standard errors and tails keep. Time: that of `estimate`, and where a value is frequent enough to matter, once
+        more one hash per value and row. Raises ValueError without values.
+        """
+        asked = self._asked(tally, values)
+        distinct, place = np.unique(asked, return_inverse=True)
+        if len(distinct) < len(asked):
+            return self.estimate_jointly(tally, distinct).take(place)
+
+        def collisions(which: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int32]:
+            return collision_counts(asked[which], asked[others], self._family, self.columns)
+
+        return self.collisions.estimate_jointly(*self._estimate(tally, asked), collisions)
+
+    def _asked(self, tally: Tally, values: NDArray[Any] | None) -> NDArray[np.uint64]:
         check_tally(tally, self.parameters, (self.rows, self.columns))
         if values is None:
             raise ValueError("values is None; a sketch holds no list of values: pass the 64-bit hashes to estimate")
-        return self.collisions.estimate(*self._cells(tally, check_hashes(values)))
+        return check_hashes(values)
+
+    def _estimate(self, tally: Tally, values: NDArray[np.uint64]) -> tuple[SketchEstimate, float]:
+        """Each by itself, and the dispersion of all cells."""
+        sums, reports, dispersion = self._cells(tally, values)
+        return self.collisions.estimate(sums, reports, dispersion), dispersion
 
     def standard_error(self, reports: int, count: float = 0.0, second_moment: float | None = None) -> float:
         """Standard error of one count, in devices, when `count` of the `reports` devices hold the value.

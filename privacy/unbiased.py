@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Parameters, Tally
+from privacy.mechanism import Binomials, Estimate, Parameters, Tally
+from privacy.tails import at_least, at_most, bernoulli, binomial_at_least, counts_allowed, nearest
 from privacy.thresholds import check_values
+
+_FEW = 5.0  # standard deviation of a sum below which its tails are added up exactly
 
 
 def check_tally(tally: Tally, parameters: Parameters, shape: tuple[int, ...]) -> None:
@@ -57,7 +61,7 @@ def two_level_gain(supported: int, targets: int, p: float, q: float) -> float:
 
 def two_level_estimate(
     tally: Tally, p: float, q: float, values: NDArray[np.int64] | None, domain_size: int
-) -> Estimate:
+) -> BinomialEstimate:
     """Unbiased counts (T_v - n q) / (p - q) and their standard errors.
 
     The variance depends on the unknown true count; the estimate, held to [0, n], is put in its place.
@@ -67,4 +71,56 @@ def two_level_estimate(
     counts = (sums - n * q) / (p - q)
     plugged = np.clip(counts, 0, n)
     stderr = np.sqrt(plugged * p * (1 - p) + (n - plugged) * q * (1 - q)) / (p - q)
-    return Estimate(counts.astype(np.float64), stderr.astype(np.float64), n)
+    return BinomialEstimate(counts.astype(np.float64), stderr.astype(np.float64), n, sums, p, q)
+
+
+@dataclass(frozen=True, eq=False)
+class BinomialEstimate(Estimate):
+    """Counts of sums T = Bin(f, p) + Bin(n - f, q), with the tails of that law.
+
+    `sums` int64, one a value. Where `coins_of_all`, the second part is Bin(n, q): every device tosses that coin.
+    """
+
+    sums: NDArray[np.int64]
+    p: float
+    q: float
+    coins_of_all: bool = False
+
+    def p_values(self) -> NDArray[np.float64]:
+        """P[Bin(n, q) >= T]."""
+        return binomial_at_least(self.sums, self.reports, self.q)
+
+    def bounds(self, error: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Counts for which neither tail of the law is below `error`: Clopper and Pearson's 1934 interval of this sum.
+
+        By exact sums where the standard deviation is below 5, else by saddlepoint (privacy/tails.py).
+        """
+
+        def own(s: NDArray[np.float64]) -> NDArray[np.float64]:
+            return bernoulli(self.p, s) - (0 if self.coins_of_all else bernoulli(self.q, s))
+
+        def others(s: NDArray[np.float64]) -> NDArray[np.float64]:
+            return self.reports * bernoulli(self.q, s)
+
+        lower, upper = counts_allowed(own, others, self.sums, error, self.reports)
+        deviation = self.stderr * (1 if self.coins_of_all else self.p - self.q)
+        few = np.flatnonzero(deviation < _FEW)
+        found = {int(self.sums[i]): (float(lower[i]), float(upper[i])) for i in few}
+        exact = {total: self._exact(total, error, *near) for total, near in found.items()}
+        for i in few:
+            lower[i], upper[i] = exact[int(self.sums[i])]
+        return lower, upper
+
+    def _law(self, count: int) -> Binomials:
+        return (count, self.p), (self.reports if self.coins_of_all else self.reports - count, self.q)
+
+    def _exact(self, total: int, error: float, lower: float, upper: float) -> tuple[int, int]:
+        """The smallest and the largest whole count that this sum does not refute, searched from the near ones."""
+
+        def least(count: int) -> bool:
+            return at_least(total, self._law(count)) > error
+
+        def beyond(count: int) -> bool:
+            return at_most(total, self._law(count)) <= error
+
+        return nearest(least, math.floor(lower), self.reports), nearest(beyond, math.ceil(upper), self.reports + 1) - 1

@@ -14,6 +14,7 @@ from aggregate.secure_aggregation import SecureAggregation
 from aggregate.trust import Collected, LocalTrust
 from privacy.fragment_puzzle import SequenceFragmentPuzzle
 from privacy.fragment_search import Discovery
+from privacy.mechanism import Estimate
 from privacy.no_privacy import NoPrivacy
 from tests.aggregate.asks import ask_of
 
@@ -24,10 +25,8 @@ def found(words: tuple[str, ...], counts: list[float], stderr: float = 10.0, can
     array = np.array(counts)
     return Discovery(
         words=words,
-        counts=array,
-        stderr=np.full(len(words), stderr),
+        estimate=Estimate(array, np.full(len(words), stderr), 1000),
         p_values=norm.sf(array / stderr),
-        reports=1000,
         pieces_estimated=0,
         pieces_kept=0,
         joined=candidates,

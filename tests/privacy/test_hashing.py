@@ -202,4 +202,5 @@ def test_collisions_are_counted_row_by_row():
     values, family = hash_strings([f"{i}" for i in range(30)]), hash_family(3, 50)
     columns = np.array([hash_columns(values, hash_seed=3, row=row, columns=7) for row in range(50)])
     expected = (columns[:, :, None] == columns[:, None, :]).sum(axis=0)
-    assert (hashing.collision_counts(values, family, 7) == expected).all()
+    assert (hashing.collision_counts(values, values, family, 7) == expected).all()
+    assert (hashing.collision_counts(values, values[[3, 8]], family, 7) == expected[:, [3, 8]]).all()
