@@ -17,7 +17,7 @@ from functools import partial
 
 from aggregate.trust import NEIGHBOURS, LocalTrust, Trust
 from experiments.trackers.tracker import NoTracker, Tracker
-from privacy.budget import LARGEST_BUDGET, Budget, Token, micro_budget, micro_epsilon
+from privacy.budget import LARGEST_BUDGET, MICRO, Budget, Token, micro_budget, micro_epsilon
 from privacy.mechanism import Mechanism
 from privacy.units import Unit, check_delta
 
@@ -141,6 +141,11 @@ class Job:
     def reports(self) -> int:
         """The most reports that a device sends in the run."""
         return 1
+
+    @property
+    def takes(self) -> float:
+        """What the run takes of a device that sends all of its reports, in epsilons, as a ledger counts it."""
+        return self.reports * micro_epsilon(self.trust.cost(self.randomizer(self.values), self.reports)) / MICRO
 
     @property
     def least_reports(self) -> int:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.launch import NOT_IDENTITY, UsageError, carry_out, console, digest_of, identity_of, told
+from experiments.launch import NOT_IDENTITY, UsageError, carry_out, console, digest_of, identity_of, load_job, told
 
 if TYPE_CHECKING:
     from experiments.compare.sweeps import Member
@@ -50,6 +50,7 @@ def sweep(arguments: Sequence[str]) -> None:
         )
     launcher = _launcher(words)
     folder, first = _planned(words)
+    _tell_spend(words, folder)
     given = [word for word in words if word.partition("=")[0].lstrip("+") != "out"]
     places = ["out=null", f"hydra.sweep.dir={_quoted(folder.path.resolve())}"]
     settings = _settings(launcher, len(folder.values), first.get("workers", 1), words)
@@ -166,6 +167,37 @@ def _planned(words: Sequence[str]) -> tuple[SweepFolder, Any]:
     path = Path(first.out) if first.out else Path(first.runs) / name / f"sweep-{digest_of_sweep(identity)}"
     values = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return SweepFolder(path=path, overrides=identity, values=values), first
+
+
+def _tell_spend(words: Sequence[str], folder: SweepFolder) -> None:
+    """Say what all runs whose noise is the operating system's take together of a device: each is a spend of its own.
+
+    Raises UsageError if that is above the lifetime cap, before any of them begins.
+    """
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException, InstantiationException
+
+    taken, runs, caps = 0.0, 0, None
+    swept = {key for values in folder.values for key in values}
+    alike = [word for word in words if word.partition("=")[0] not in swept and not word.startswith(_HYDRA)]
+    with initialize_config_module("conf", version_base="1.3"):
+        for values in folder.values:
+            try:
+                job = load_job(compose("config", [*alike, *(f"{key}={value}" for key, value in values.items())]))[0]
+            except (HydraException, InstantiationException):
+                continue  # the run itself says why it cannot be
+            if job.system_noise:
+                taken, runs, caps = taken + job.takes, runs + 1, job.caps
+    if caps is None:
+        return
+    told = f"{runs} runs with noise of the operating system take epsilon {taken:g} of a device together"
+    if caps.lifetime is not None and taken > caps.lifetime:
+        raise UsageError(
+            f"the {told}, but caps.lifetime is {caps.lifetime:g}; sweep over fewer values, lower epsilon, or simulate "
+            "with noise=seeded"
+        )
+    sys.stdout.write(f"{told}: each is a spend of its own, and they add up.\n")
+    sys.stdout.flush()
 
 
 def _is_place(key: str) -> bool:

@@ -97,4 +97,6 @@ class Dictionary:
 
     def estimate(self, tally: Tally) -> Estimate:
         """Counts of `values`, in their order, listed or not: what evaluation looks at."""
-        return self.mechanism.estimate_jointly(tally, self.encoded[self.fits])
+        values = self.encoded[self.fits]
+        asked = values if self.null is None else np.concatenate([values, self.null])
+        return self.mechanism.estimate_jointly(tally, asked).take(slice(len(values)))
