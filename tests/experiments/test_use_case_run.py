@@ -47,7 +47,7 @@ def test_every_experiment_says_itself_which_kind_of_job_it_is():
 @pytest.mark.parametrize("experiment", sorted(FILE))
 def test_every_use_case_runs_and_leaves_what_the_documentation_says(tmp_path, files, experiment):
     screen = io.StringIO()
-    folder = play(tmp_path / "run", files, experiment, console=Console(file=screen, width=150))
+    folder = play(tmp_path / "run", files, experiment, "population=12000", console=Console(file=screen, width=150))
     keys = list(json.loads((folder / "run.json").read_text())["keys"])
     expected = {
         "config.yaml", "run.json", "privacy.json", "privacy.md", "metrics.csv", "metrics.parquet",
@@ -147,7 +147,7 @@ def _found(data: bytes, name: str, values: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("experiment", "values", "at_least"),
-    [("emoji", EMOJI, 100), ("safari_costly", DOMAINS, 50), ("new_words", NEW, 450)],
+    [("emoji", EMOJI, 100), ("safari_costly", DOMAINS, 50), ("new_words", NEW, 650)],
 )
 def test_withheld_elements_are_nowhere_in_the_run_folder(tmp_path, files, experiment, values, at_least):
     rule = ["release.post_processing=threshold", f"release.minimum_count={at_least}", "population=8000"]
