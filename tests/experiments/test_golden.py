@@ -47,7 +47,7 @@ def numbers(folder: Path) -> dict[str, Any]:
     for name in ("metrics.csv", "oracle/metrics.csv", "oracle/arms/random_selection/metrics.csv"):
         if (folder / name).exists():
             rows = csv.DictReader((folder / name).read_text(encoding="utf-8").splitlines())
-            told[name] = [{key: _short(value) for key, value in row.items() if key not in LATER} for row in rows]
+            told[name] = [{key: _short(value) for key, value in row.items()} for row in rows]
     for path in sorted(folder.glob("rounds/*/tally.npz")):
         with np.load(path) as saved:
             told[_name(folder, path)] = [_digest(saved["sums"].astype("<i8").tobytes()), int(saved["reports"])]
