@@ -5,27 +5,33 @@
 
 One device is the canary. In half of the plays its reports are about one data, in the other half about another:
 neighbours by replacement. The others' true answers stay as they are (the attacker of the definition knows them), and
-all noise is drawn anew. A play takes a run's own path: privatize, seal, the front door, the trust model's counts. What
-is observed of a poll are the estimates of two values, part of what a run may release.
+all noise is drawn anew. A play takes a run's own road: the fleet's accounts and its source of noise, shares where they
+are made, the front door, the trust model's counts. What is observed of a poll are the estimates of two values, part of
+what a run may release; that nothing else tells (how many reports, of which key) is for tests/attacks to show.
 """
 
 from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aggregate.intake import check_minimum_batch
 from aggregate.trust import Trust
-from device_poll.sealing import sealed
+from device_poll.accounts import Accounts
+from device_poll.answering import Answers
+from device_poll.fleet import SimulatedFleet
+from device_poll.prompts import everybody
 from privacy.audit import AuditResult, Map, audit_run
+from privacy.budget import LARGEST_BUDGET, Budget
+from privacy.ledger_stores import SimulatedLedger
 from privacy.mechanism import Estimate, Mechanism, Tally
-from privacy.poll import ReportBatch
+from privacy.poll import Choice
 from privacy.randomness import NoiseSource
 
 MANY = 20_000
@@ -132,7 +138,7 @@ def how_played(polls: Sequence[CanaryPoll], trust: Trust) -> str:
             f"{told}; the canary's reports made, the others' part of the tally drawn from its exact law, without the "
             "front door"
         )
-    return f"{told}; report by report, through the front door"
+    return f"{told}; report by report, debited, with noise of its own, through the front door"
 
 
 def _play(poll: CanaryPoll, trust: Trust, minimum_batch: int, world: int, rng: np.random.Generator) -> Estimate:
@@ -149,9 +155,8 @@ def _play(poll: CanaryPoll, trust: Trust, minimum_batch: int, world: int, rng: n
         tally = _with_reports(poll, own, poll.mechanism.simulate_held(poll.values, poll.counts, rng), rng)
         check_minimum_batch(tally.reports, poll.key, minimum_batch)
         return trust.conclude(ask, tally, rng).estimate
-    masks = NoiseSource(rng.bytes(32), simulated=True)
-    batches = sealed(_privatized(poll, own, rng), {poll.key: ask}, masks)
-    return trust.collect(batches, [ask], minimum_batch, {poll.key: rng})[poll.key].estimate
+    fleet = _fleet(poll, own, trust, minimum_batch, NoiseSource(rng.bytes(32), simulated=True))
+    return trust.collect(fleet.answer([ask]), [ask], minimum_batch, {poll.key: rng})[poll.key].estimate
 
 
 def _with_reports(poll: CanaryPoll, own: NDArray[Any], tally: Tally, rng: np.random.Generator) -> Tally:
@@ -159,11 +164,38 @@ def _with_reports(poll: CanaryPoll, own: NDArray[Any], tally: Tally, rng: np.ran
     return poll.mechanism.add_to(tally, poll.mechanism.privatize(own, rng))
 
 
-def _privatized(poll: CanaryPoll, own: NDArray[Any], rng: np.random.Generator) -> Iterator[ReportBatch]:
-    """What the devices would hand over, with this noise."""
-    yield ReportBatch(poll.key, np.zeros(len(own), dtype=np.int64), poll.mechanism.privatize(own, rng))
-    ends = np.cumsum(poll.counts)
-    for start in range(0, poll.others, _BLOCK):
-        members = np.arange(start, min(start + _BLOCK, poll.others))
-        part = poll.values[np.searchsorted(ends, members, side="right")]
-        yield ReportBatch(poll.key, members + 1, poll.mechanism.privatize(part, rng))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GivenAnswers:
+    """Devices whose answers are known (device_poll.fleet.CohortAnswers): one a report, the canary's first."""
+
+    values: NDArray[Any]
+    domain_size: int
+
+    block: ClassVar[int] = _BLOCK
+
+    @property
+    def digest(self) -> str:
+        """Of the answers."""
+        return hashlib.sha256(np.ascontiguousarray(self.values).data).hexdigest()
+
+    def choice(self, needs: Pair) -> Choice:
+        """All values of the mechanism."""
+        return Choice(self.domain_size - 1)
+
+    def of(self, needs: Pair, devices: NDArray[np.int64], round: int) -> Answers:
+        """Those of these devices."""
+        return Answers(values=self.values[devices], similarity=None)
+
+
+def _fleet(poll: CanaryPoll, own: NDArray[Any], trust: Trust, minimum_batch: int, noise: NoiseSource) -> SimulatedFleet:
+    """The devices of a play: the run's own road, with a ledger, and noise that is bound to what they answer."""
+    values = np.concatenate([own, np.repeat(poll.values, poll.counts, axis=0)])
+    agreed = np.ones(len(values), dtype=np.bool_)
+    ledger = SimulatedLedger(devices=len(values), budget=Budget(lifetime=LARGEST_BUDGET, daily=LARGEST_BUDGET))
+    ledger.enroll(np.arange(len(values)), agreed)
+    return SimulatedFleet(
+        answers=GivenAnswers(values=values, domain_size=poll.mechanism.domain_size),
+        cohorts=everybody(agreed),
+        noise=noise,
+        accounts=Accounts(ledger=ledger, run="audit", cost=trust.cost, minimum_batch=minimum_batch),
+    )

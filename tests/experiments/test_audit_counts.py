@@ -66,7 +66,7 @@ def test_the_bound_of_a_count_joins_its_statement(tmp_path, files, experiment, o
     assert (found.claimed_epsilon, found.delta) == claimed
     assert told["reports_per_round"] == [min(reports.values())] and reports[told["keys"][0]] == min(reports.values())
     assert told["reports_of_the_canary"] == [statement["contribution"]["reports_per_device"]]
-    assert "report by report, through the front door" in told["kind"]
+    assert "report by report, debited, with noise of its own, through the front door" in told["kind"]
     after = contents(folder)
     assert {name for name in after if after[name] != before.get(name)} == {"audit.json", "privacy.json", "privacy.md"}
 
