@@ -155,7 +155,7 @@ def _play(poll: CanaryPoll, trust: Trust, minimum_batch: int, world: int, rng: n
         tally = _with_reports(poll, own, poll.mechanism.simulate_held(poll.values, poll.counts, rng), rng)
         check_minimum_batch(tally.reports, poll.key, minimum_batch)
         return trust.conclude(ask, tally, rng).estimate
-    fleet = _fleet(poll, own, trust, minimum_batch, NoiseSource(rng.bytes(32), simulated=True))
+    fleet = _fleet(poll, own, NoiseSource(rng.bytes(32), simulated=True))
     return trust.collect(fleet.answer([ask]), [ask], minimum_batch, {poll.key: rng})[poll.key].estimate
 
 
@@ -187,7 +187,7 @@ class GivenAnswers:
         return Answers(values=self.values[devices], similarity=None)
 
 
-def _fleet(poll: CanaryPoll, own: NDArray[Any], trust: Trust, minimum_batch: int, noise: NoiseSource) -> SimulatedFleet:
+def _fleet(poll: CanaryPoll, own: NDArray[Any], noise: NoiseSource) -> SimulatedFleet:
     """The devices of a play: the run's own road, with a ledger, and noise that is bound to what they answer."""
     values = np.concatenate([own, np.repeat(poll.values, poll.counts, axis=0)])
     agreed = np.ones(len(values), dtype=np.bool_)
@@ -197,5 +197,6 @@ def _fleet(poll: CanaryPoll, own: NDArray[Any], trust: Trust, minimum_batch: int
         answers=GivenAnswers(values=values, domain_size=poll.mechanism.domain_size),
         cohorts=everybody(agreed),
         noise=noise,
-        accounts=Accounts(ledger=ledger, run="audit", cost=trust.cost, minimum_batch=minimum_batch),
+        # What a report costs, and whether enough can pay, is not what is audited: the front door refuses small batches.
+        accounts=Accounts(ledger=ledger, run="audit", cost=lambda _: 1.0, minimum_batch=1),
     )
