@@ -1,6 +1,6 @@
 """What a server can check of one report: how many bits of a noisy one-hot vector an honest device sets.
 
-    low, high = set_bit_bounds(1000, own=0.5, other=0.018)      # 1 and 50: an honest report is outside once in 1e9
+    low, high = set_bit_bounds(1000, own=0.5, other=0.018)      # 0 and 50: an honest report is outside once in 1e9
     refusal_probability(1000, 0.5, 0.018, low, high)            # exactly how often, at most FALSE_REFUSAL
 
 In local differential privacy every value can send every report of the support, so no check of one report tells a liar

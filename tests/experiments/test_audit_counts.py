@@ -133,7 +133,10 @@ class Noiseless(RandomizedResponse):
 
 @dataclass(frozen=True, kw_only=True)
 class Bare(OptimizedUnaryEncoding):
-    """Negative control: bits without noise."""
+    """Negative control: bits without noise, at a front door that does not notice that there are far too few of them."""
+
+    def refused(self, reports):
+        return np.zeros(0, dtype=np.int64)
 
     def privatize(self, values, rng) -> Reports:
         bits = np.zeros((len(values), self.domain_size), dtype=np.uint8)
