@@ -12,7 +12,7 @@ up. 'Without checks' is a server that adds up whatever has the shape of a report
 poll has its own noise.
 
 Theory: reports that add g devices each to the targets' counts, as a share b of all that are counted, gain b (g - f),
-where f is the targets' true share (Cao, Jia, Gong 2021, section 4). g is 1 for honest reports of targets,
+where f is the targets' true share (Cao, Jia, Gong 2021). g is 1 for honest reports of targets,
 `Mechanism.largest_gain` for the best there is, and `random_gain` for random ones. The best report for targets that are
 given can be worse than the best for any targets, so for PGR and for a sketch's set bits theory is a bound where the
 targets are all values.

@@ -5,7 +5,7 @@
     random_reports(mechanism, 500, rng)                             # uniform over all that can be sent
 
 These are the three attacks of Cao, Jia, Gong 2021, 'Data poisoning attacks to local differential privacy protocols'
-(USENIX Security), section 4: random item attack, maximal gain attack, random perturbed-value attack. `targets` are
+(USENIX Security): random item attack, maximal gain attack, random perturbed-value attack. `targets` are
 values as the mechanism takes them. Only reports of a mechanism's own dtype and shape are made.
 """
 

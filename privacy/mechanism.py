@@ -294,7 +294,7 @@ class Mechanism(ABC):
 
     def largest_gain(self, targets: int) -> float:
         """The most that one report that is not `refused` adds to the sum of the counts of so many values, in devices,
-        where the attacker chooses the values, too: the maximal gain attack of Cao, Jia, Gong 2021, section 4."""
+        where the attacker chooses the values, too: the maximal gain attack of Cao, Jia, Gong 2021 (USENIX Security)."""
         return targets * self.largest_influence
 
     # For secret sharing

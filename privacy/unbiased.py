@@ -53,7 +53,7 @@ def two_level_influence(p: float, q: float) -> float:
 def two_level_gain(supported: int, targets: int, p: float, q: float) -> float:
     """What a report that supports `supported` of the `targets` adds to the sum of their estimated counts, in devices.
 
-    Cao, Jia, Gong 2021, section 4.2: a value that the report supports gains (1 - q) / (p - q), any other loses
+    Cao, Jia, Gong 2021 (USENIX Security): a value that the report supports gains (1 - q) / (p - q), any other loses
     q / (p - q).
     """
     return (supported - targets * q) / (p - q)

@@ -1,12 +1,12 @@
 """What a server can check of one report: how many bits of a noisy one-hot vector an honest device sets.
 
-    low, high = set_bit_bounds(1000, own=0.5, other=0.018)      # 1 and 50: an honest report is outside once in 1e9
+    low, high = set_bit_bounds(1000, own=0.5, other=0.018)      # 0 and 50: an honest report is outside once in 1e9
     refusal_probability(1000, 0.5, 0.018, low, high)            # exactly how often, at most FALSE_REFUSAL
 
 In local differential privacy every value can send every report of the support, so no check of one report tells a liar
 for certain: the bounds refuse what an honest device sends so rarely that nobody will see it. A liar that knows them
-stays inside and keeps what `Mechanism.largest_gain` says (Cao, Jia, Gong 2021, USENIX Security, sections 4 and 6;
-Cheu, Smith, Ullman 2021, IEEE S&P: the worst attack is part of the price of local privacy).
+stays inside and keeps what `Mechanism.largest_gain` says (Cao, Jia, Gong 2021, 'Data poisoning attacks to local
+differential privacy protocols'; Cheu, Smith, Ullman 2021, 'Manipulation attacks in local differential privacy').
 
 Refusing happens on the server and looks at one report alone, so it is post-processing: epsilon stays what it was, and
 behind a shuffler the reports that stay are counted, which are fewer.

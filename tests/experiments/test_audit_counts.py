@@ -134,7 +134,20 @@ class Noiseless(RandomizedResponse):
         return values.astype(super().privatize(values, rng).dtype)
 
 
-@pytest.mark.parametrize(("experiment", "double"), [("genmoji_fragments", Noiseless), ("health_types", Noiseless)])
+@dataclass(frozen=True, kw_only=True)
+class Bare(OptimizedUnaryEncoding):
+    """Negative control: bits without noise, at a front door that does not notice that there are far too few of them."""
+
+    def refused(self, reports):
+        return np.zeros(0, dtype=np.int64)
+
+    def privatize(self, values, rng) -> Reports:
+        bits = np.zeros((len(values), self.domain_size), dtype=np.uint8)
+        bits[np.arange(len(values)), values] = 1
+        return np.packbits(bits, axis=1, bitorder="little")
+
+
+@pytest.mark.parametrize(("experiment", "double"), [("genmoji_fragments", Noiseless), ("health_types", Bare)])
 def test_a_mechanism_without_noise_is_caught(tmp_path, files, experiment, double):
     named = f"mechanism._target_={double.__module__}.{double.__name__}"
     folder = play(tmp_path / "run", files, experiment, named, "epsilon=1")
