@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.mechanism import Binomials, Estimate, Parameters, Tally
-from privacy.tails import at_least, at_most, bernoulli, binomial_at_least, counts_allowed, nearest
+from privacy.tails import FEW, at_least, at_most, bernoulli, binomial_at_least, counts_allowed, nearest
 from privacy.thresholds import check_values
-
-_FEW = 5.0  # standard deviation of a sum below which its tails are added up exactly
 
 
 def check_tally(tally: Tally, parameters: Parameters, shape: tuple[int, ...]) -> None:
@@ -90,7 +88,7 @@ class BinomialEstimate(Estimate):
 
         lower, upper = counts_allowed(own, others, self.sums, error, self.reports)
         deviation = self.stderr * (1 if self.coins_of_all else self.p - self.q)
-        few = np.flatnonzero(deviation < _FEW)
+        few = np.flatnonzero(deviation < FEW)
         found = {int(self.sums[i]): (float(lower[i]), float(upper[i])) for i in few}
         exact = {total: self._exact(total, error, *near) for total, near in found.items()}
         for i in few:
