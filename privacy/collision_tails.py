@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ _SHARED_BY = (1, 2, 4, 8, 16)  # how many equally frequent values hold the sum o
 _NORMAL = 1e7  # variance of a binomial from which on its skewness moves no tail by more than a percent
 _CHUNK = 1024  # errors looked at together
 _TABLE, _PER_UNIT = 8, 64  # up to so many standard errors tails are interpolated, between so many points for each
-_NOISE = np.arange(-16 * _PER_UNIT, 40 * _PER_UNIT + 1) / _PER_UNIT  # where a binomial's tail is computed
+_NOISE = np.arange(-10 * 32, 38 * 32 + 1) / 32  # where a binomial's tail is computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +97,14 @@ class CollisionTail:
 
     def _noise(self, errors: Floats) -> Floats:
         """P[noise >= each]."""
-        if self._log_noise is None:
+        if self.reports * self.success * (1 - self.success) > _NORMAL:
             return np.asarray(ndtr(-errors))
-        return np.asarray(np.exp(np.interp(errors, _NOISE, self._log_noise)))
+        return np.asarray(np.exp(np.interp(errors, _NOISE, _log_noise(self.reports, self.success))))
 
-    @cached_property
-    def _log_noise(self) -> Floats | None:
-        """The logarithm of the noise's tail at `_NOISE`; None: it is normal."""
-        mean, variance = self.reports * self.success, self.reports * self.success * (1 - self.success)
-        if variance > _NORMAL:
-            return None
-        tail = binomial_at_least(mean + math.sqrt(variance) * _NOISE, self.reports, self.success)
-        return np.asarray(np.log(np.maximum(tail, 1e-320)))
+
+@lru_cache(maxsize=8)
+def _log_noise(reports: int, success: float) -> Floats:
+    """The logarithm of the tail of Bin(reports, success) at `_NOISE` of its standard deviations above its mean."""
+    mean, deviation = reports * success, math.sqrt(reports * success * (1 - success))
+    tail = binomial_at_least(mean + deviation * _NOISE, reports, success)
+    return np.asarray(np.log(np.maximum(tail, 1e-320)))
