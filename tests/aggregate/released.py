@@ -1,8 +1,8 @@
-"""Polls of sketches whose truth is known, for tests of what the release rule lets out."""
+"""Polls whose truth is known, for tests of what the release rule lets out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,14 @@ def jointly(sketch: Any, tally: Any, values: np.ndarray) -> Estimate:
     return sketch.estimate_jointly(tally, values)
 
 
+def normal_tails(estimate: Estimate) -> Estimate:
+    """The estimate with its errors taken as normal, as they were before."""
+    return Estimate(estimate.counts, estimate.stderr, estimate.reports)
+
+
 def with_normal_tails(sketch: Any, tally: Any, values: np.ndarray) -> Estimate:
-    """What a count used to use: each value by itself, errors taken as normal."""
-    found = sketch.estimate(tally, values)
-    return Estimate(found.counts, found.stderr, found.reports)
+    """What a count used before: each value by itself, errors taken as normal."""
+    return normal_tails(sketch.estimate(tally, values))
 
 
 @dataclass(frozen=True)
@@ -83,22 +87,44 @@ class Outcome:
 def polls_of(
     make: Callable[[int], Any], held: Population, polls: int, estimate: Estimator = jointly, seed: int = 1
 ) -> Outcome:
-    """Polls with a hash family each: `make(hash_seed)`."""
-    rng, d = np.random.default_rng(seed), len(held.listed)
-    names = [f"name {i}" for i in range(d)]
-    values, others = hash_strings(names), hash_strings([f"other {i}" for i in range(len(held.unlisted))])
+    """Polls of a sketch, with a hash family each: `make(hash_seed)`."""
+    rng = np.random.default_rng(seed)
+    values = hash_strings(names_of(len(held.listed)))
+    others = hash_strings([f"other {i}" for i in range(len(held.unlisted))])
     some, more = held.listed > 0, held.unlisted > 0
-    counts = np.append(held.listed[some], held.unlisted[more])
-    kept = np.append(values[some], others[more])
-    truth, rows = dict(zip(names, held.listed.tolist(), strict=True)), []
-    for poll in range(polls):
-        sketch = make(poll)
-        found = estimate(sketch, sketch.simulate_tally(counts, rng, kept), values)
+    counts, kept = np.append(held.listed[some], held.unlisted[more]), np.append(values[some], others[more])
+
+    def estimates() -> Iterator[Estimate]:
+        for poll in range(polls):
+            sketch = make(poll)
+            yield estimate(sketch, sketch.simulate_tally(counts, rng, kept), values)
+
+    return judge(held.listed, estimates())
+
+
+def polls_of_list(
+    mechanism: Any, devices: int, polls: int, tails: Callable[[Estimate], Estimate] = lambda found: found
+) -> Outcome:
+    """Polls of a mechanism over a list, of which ten values are held, by a tenth of the devices each."""
+    rng, truth = np.random.default_rng(2), np.zeros(mechanism.domain_size, dtype=np.int64)
+    truth[:10] = devices // 10
+    return judge(truth, (tails(mechanism.estimate(mechanism.simulate_tally(truth, rng))) for _ in range(polls)))
+
+
+def names_of(number: int) -> list[str]:
+    return [f"name {i}" for i in range(number)]
+
+
+def judge(truth: np.ndarray, estimates: Iterable[Estimate]) -> Outcome:
+    """Release from each of the estimates of values that `truth` int64[d] devices hold, and compare."""
+    rows, names = [], names_of(len(truth))
+    held = dict(zip(names, truth.tolist(), strict=True))
+    for found in estimates:
         released = release_histogram(found, names, RULE).values
         lower, upper = intervals(found, RULE.confidence, RULE.correction)
-        missing = int(((held.listed < lower) | (held.listed > upper)).sum())
-        false = sum(truth[name] == 0 for name in released)
-        small = int((found.p_values()[~some] <= 0.001).sum())
+        missing = int(((truth < lower) | (truth > upper)).sum())
+        false = sum(held[name] == 0 for name in released)
+        small = int((found.p_values()[truth == 0] <= 0.001).sum())
         rows.append((false / max(len(released), 1), missing > 0, small, len(released), missing))
     false_share, missed, small, sizes, missing_intervals = (np.array(column) for column in zip(*rows, strict=True))
-    return Outcome(false_share, missed, small, int((~some).sum()), sizes, missing_intervals)
+    return Outcome(false_share, missed, small, int((truth == 0).sum()), sizes, missing_intervals)
