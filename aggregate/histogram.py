@@ -5,12 +5,12 @@
     histogram.values, histogram.counts, histogram.lower, histogram.upper      # most frequent first
 
 The estimate of the whole dictionary and the tally stay inside: a `Histogram` names no withheld element and has no
-number of one. But the reports less the released counts estimate how many devices hold any of the withheld elements, and
-are exactly the sum of the withheld counts where all counts sum to the reports: with randomized response, subset selection
-and, for some sizes, projective geometry response, and with norm_sub and simplex whatever the mechanism. If one element is
-withheld, that is its count. Withholding is for readers, who would take noise for news; privacy does not rest on it,
-because all counts are computed from what devices sent, which is private. Counts are counts of reports; they are devices
-where a device sends one.
+number of one. But the reports less the released counts estimate how many devices hold any of the withheld elements.
+They are exactly the sum of the withheld counts where all counts sum to the reports: with randomized response, with
+subset selection, for some sizes with projective geometry response, and with norm_sub and simplex whatever the
+mechanism. If one element is withheld, that is its count. Withholding is for readers, who would take noise for news;
+privacy does not rest on it, because all counts are computed from what devices sent, which is private. Counts are
+counts of reports; they are devices where a device sends one.
 """
 
 from __future__ import annotations
