@@ -3,7 +3,7 @@
     found = difference(english, french)
     found.values[0], found.difference[0], (found.lower[0], found.upper[0])       # the largest difference first
 
-Two released histograms are all that it takes: reports of different keys never meet, and nothing withheld can appear.
+Two released histograms are all that it takes: reports of different keys never meet, and no withheld element is named.
 """
 
 from __future__ import annotations

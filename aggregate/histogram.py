@@ -4,8 +4,13 @@
     histogram = rule.decide(ask, collected, values).histogram
     histogram.values, histogram.counts, histogram.lower, histogram.upper      # most frequent first
 
-The estimate of the whole dictionary and the tally stay inside: a `Histogram` holds released elements and nothing from
-which a withheld one could be computed. Counts are counts of reports; they are devices where a device sends one.
+The estimate of the whole dictionary and the tally stay inside: a `Histogram` names no withheld element and has no
+number of one. But the reports less the released counts estimate how many devices hold any of the withheld elements.
+They are exactly the sum of the withheld counts where all counts sum to the reports: with randomized response, with
+subset selection, for some sizes with projective geometry response, and with norm_sub and simplex whatever the
+mechanism. If one element is withheld, that is its count. Withholding is for readers, who would take noise for news;
+privacy does not rest on it, because all counts are computed from what devices sent, which is private. Counts are
+counts of reports; they are devices where a device sends one.
 """
 
 from __future__ import annotations
@@ -74,6 +79,9 @@ class ReleaseRule:
     An element is released if its count is at least `minimum_count`, at least `threshold` of its standard errors, and a
     discovery at `false_discovery_rate`: on average at most this share of the released elements is held by nobody.
     Everything else is withheld.
+
+    p-values and intervals are those of the mechanism's own law (`Estimate.p_values`, `Estimate.bounds`): exact binomial
+    tails for lists, and for sketches noise and what unknown values could add by collisions.
 
     `discoveries`: the procedure of Benjamini and Hochberg 1995 needs independent counts (OUE has them) or positively
     dependent ones. Counts of one sketch are neither for certain: those that share a cell move together, but every row's
@@ -161,7 +169,8 @@ class Histogram:
     `upper` the ends of their intervals, held to 0 .. reports; `p_values` the chance of such a count, or a larger one,
     for an element that nobody holds (for fragments: that too few hold). `processed` are the counts after
     `rule.post_processing` over all elements looked at: biased, without a standard error. `looked_at` elements were
-    estimated, `withheld` of them are not here; `reports` is what all of them rest on.
+    estimated, `withheld` of them are not here (what can be said of these together, the top of this file says);
+    `reports` is what all of them rest on.
     """
 
     values: tuple[str, ...]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,9 @@ Floats = NDArray[np.float64]
 
 _SHARED_BY = (1, 2, 4, 8, 16)  # how many equally frequent values hold the sum of squares
 _NORMAL = 1e7  # variance of a binomial from which on its skewness moves no tail by more than a percent
-_CHUNK = 4096  # errors looked at together
+_CHUNK = 1024  # errors looked at together
 _TABLE, _PER_UNIT = 8, 64  # up to so many standard errors tails are interpolated, between so many points for each
+_NOISE = np.arange(-10 * 32, 38 * 32 + 1) / 32  # where a binomial's tail is computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,21 +76,35 @@ class CollisionTail:
         chance = 1 / self.columns
         spread = math.sqrt(1 + self.jump**2 * self.rows * chance * (1 - chance))
         worst = self._noise(errors / spread)  # very many values
+        for shifts, masses, more in self._profiles:
+            tail = self._noise(errors[:, None] - shifts) @ masses + more
+            worst = np.maximum(worst, np.minimum(tail, 1.0))
+        return worst
+
+    @cached_property
+    def _profiles(self) -> list[tuple[Floats, Floats, float]]:
+        """For each number of equally frequent values: what their collisions can add, how likely that is, and the chance
+        of more collisions than these, which is counted as if they explained everything."""
+        found, chance = [], 1 / self.columns
         for values in _SHARED_BY:
             trials, mean = values * self.rows, values * self.rows * chance
             reach = 12 * math.sqrt(mean) + 30
             collisions = np.arange(max(0, math.floor(mean - reach)), min(trials, math.ceil(mean + reach)) + 1.0)
+            more = 1 - float(binomial_cdf(collisions[-1:], np.array([float(trials)]), chance)[0])
             shifts = self.jump / math.sqrt(values) * (collisions - mean)
-            tail = np.zeros(len(errors))
-            for shift, mass in zip(shifts, binomial_pmf(collisions, trials, chance), strict=True):
-                tail += mass * self._noise(errors - shift)
-            more = 1 - binomial_cdf(collisions[-1:], np.array([float(trials)]), chance)  # as if they explained all
-            worst = np.maximum(worst, np.minimum(tail + more, 1.0))
-        return worst
+            found.append((shifts, binomial_pmf(collisions, trials, chance), more))
+        return found
 
     def _noise(self, errors: Floats) -> Floats:
         """P[noise >= each]."""
-        variance = self.reports * self.success * (1 - self.success)
-        if variance > _NORMAL:
+        if self.reports * self.success * (1 - self.success) > _NORMAL:
             return np.asarray(ndtr(-errors))
-        return binomial_at_least(self.reports * self.success + math.sqrt(variance) * errors, self.reports, self.success)
+        return np.asarray(np.exp(np.interp(errors, _NOISE, _log_noise(self.reports, self.success))))
+
+
+@lru_cache(maxsize=8)
+def _log_noise(reports: int, success: float) -> Floats:
+    """The logarithm of the tail of Bin(reports, success) at `_NOISE` of its standard deviations above its mean."""
+    mean, deviation = reports * success, math.sqrt(reports * success * (1 - success))
+    tail = binomial_at_least(mean + deviation * _NOISE, reports, success)
+    return np.asarray(np.log(np.maximum(tail, 1e-320)))

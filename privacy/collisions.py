@@ -53,8 +53,8 @@ class SketchEstimate(Estimate):
 
     float64[d]: `noise`, the standard error without collisions of unknown values; `null_noise`, the same if nobody held
     the value; `null_unknown`, the square root of the sum of squared counts that could then collide with it. `unknown`:
-    that of all values that were not taken out. Both are upper bounds. `step`: how far apart the two numbers are that a
-    report adds.
+    that of all values that were not taken out. Both are upper bounds. `success`: noise has the law of a binomial with
+    this probability.
     """
 
     noise: Floats
@@ -63,7 +63,7 @@ class SketchEstimate(Estimate):
     unknown: float
     rows: int
     columns: int
-    step: float
+    success: float
 
     def p_values(self) -> Floats:
         """P[noise and collisions >= count], against the worst way in which unknown values could be held."""
@@ -89,15 +89,9 @@ class SketchEstimate(Estimate):
         return lower, upper
 
     def _tail(self, unknown: float, noise: float) -> CollisionTail:
-        k, m, n = self.rows, self.columns, self.reports
-        share = min(noise**2 / (n * self.step**2), 0.25)  # of a binomial with this variance
-        return CollisionTail(
-            jump=unknown / k * m / (m - 1) / noise,
-            rows=k,
-            columns=m,
-            reports=n,
-            success=2 * share / (1 + (1 - 4 * share) ** 0.5),
-        )
+        k, m = self.rows, self.columns
+        jump = unknown / k * m / (m - 1) / noise
+        return CollisionTail(jump=jump, rows=k, columns=m, reports=self.reports, success=self.success)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,18 +158,29 @@ class CollisionModel:
             stderr=np.sqrt(self.variance(n, held, pairs)),
             reports=n,
             noise=np.sqrt(self.variance(n, held, 0.0)),
-            null_noise=np.full(len(counts), np.sqrt(self.variance(n, np.zeros(1), 0.0)[0])),
+            null_noise=np.full(len(counts), self.null_noise(n)),
             null_unknown=np.full(len(counts), unknown),
             unknown=unknown,
             rows=self.rows,
             columns=m,
-            step=self.step * m / (m - 1),
+            success=self.success(n),
         )
+
+    def null_noise(self, reports: int) -> float:
+        """Standard error of the count of a value that nobody holds, if all devices hold different values."""
+        return float(np.sqrt(self.variance(reports, np.zeros(1), 0.0)[0]))
+
+    def success(self, reports: int) -> float:
+        """The probability, at most 1/2, with which a binomial has the noise of a rare value: a report's contribution is
+        one of two numbers, `step` apart, so it is the rarer one's."""
+        if not reports:
+            return 0.5
+        share = self.null_noise(reports) ** 2 / (reports * (self.step * self.columns / (self.columns - 1)) ** 2)
+        return float(2 * share / (1 + np.sqrt(max(1 - 4 * share, 0.0))))
 
     def heavy(self, estimate: Estimate) -> NDArray[np.int64]:
         """Which values' collisions matter for others, by index, most frequent first."""
-        noise = float(np.sqrt(self.variance(estimate.reports, np.zeros(1), 0.0)[0]))
-        least = _HEAVY * noise * min(self.rows, np.sqrt(self.rows * self.columns))
+        least = _HEAVY * self.null_noise(estimate.reports) * min(self.rows, np.sqrt(self.rows * self.columns))
         found = np.flatnonzero(estimate.counts >= np.maximum(least, _CERTAIN * estimate.stderr))
         return found[np.argsort(-estimate.counts[found], kind="stable")][:_MOST_HEAVY]
 
@@ -250,7 +255,7 @@ class CollisionModel:
             unknown=unknown,
             rows=k,
             columns=self.columns,
-            step=alone.step,
+            success=alone.success,
         )
 
     def standard_error(self, reports: int, count: float, second_moment: float | None) -> float:

@@ -21,11 +21,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from privacy.mechanism import Estimate, Mechanism, Parameters, Reports, Tally, check_counts
+from privacy.mechanism import Binomials, Estimate, Mechanism, Parameters, Reports, Tally, check_counts
 from privacy.mixture import mixture_threshold, scaled_word
 from privacy.randomness import RandomBytes, device_stream, random_words
 from privacy.sketch_kernels import transform
-from privacy.tails import binomial_at_least, counts_allowed
+from privacy.tails import FEW, at_least, at_most, binomial_at_least, counts_allowed, first_that, nearest
 from privacy.thresholds import WORD, check_domain, check_epsilon, check_values, exp_below, not_below
 from privacy.unbiased import check_resolution, check_tally
 
@@ -215,7 +215,7 @@ class BlockEstimate(Estimate):
 
     def bounds(self, error: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """By saddlepoint, with as many devices in the block as landed there suggest; 0 where the exact p-value is
-        above `error`."""
+        above `error`. Where the standard deviation of the sum is below 5, exactly (`_exact`)."""
         anywhere = (1 - self.m) / (2 * self.blocks)
         in_block = np.clip((self.landed - 2 * self.reports * anywhere) / self.m, 0, self.reports)
 
@@ -232,7 +232,31 @@ class BlockEstimate(Estimate):
             return np.asarray(in_block * near + (self.reports - in_block) * far)
 
         lower, upper = counts_allowed(own, others, self.signed, error, self.reports)
-        return np.where(self.p_values() > error, 0.0, lower), upper
+        lower = np.where(self.p_values() > error, 0.0, lower)
+        few = np.flatnonzero(self.stderr * self.m < FEW)
+        sums = np.stack([self.landed[few], self.signed[few]], axis=1).tolist()
+        exact = {pair: self._exact(*pair, error / 2) for pair in {(a, b) for a, b in sums}}
+        for i, (landed, signed) in zip(few, sums, strict=True):
+            lower[i], upper[i] = exact[landed, signed]
+        return lower, upper
+
+    def _exact(self, landed: int, signed: int, error: float) -> tuple[int, int]:
+        """Counts in two steps, each of which fails with at most this chance on each side.
+
+        How many reports of the block can be own ones, if all others are in either half by chance; and how many devices
+        can have sent so many own ones.
+        """
+        inside = (landed + signed) // 2
+
+        def law(own: int) -> Binomials:
+            return (own, 1.0), (landed - own, 0.5)
+
+        least = first_that(lambda own: at_least(inside, law(own)) > error, 0, inside)
+        most = first_that(lambda own: at_most(inside, law(own)) <= error, 0, inside + 1) - 1
+        nobody = (0, 0.5)
+        low = nearest(lambda count: at_least(least, ((count, self.m), nobody)) > error, least, self.reports)
+        high = nearest(lambda count: at_most(most, ((count, self.m), nobody)) <= error, most, self.reports + 1)
+        return low, high - 1
 
 
 def _mean_block(d: int, blocks: int) -> float:

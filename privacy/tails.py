@@ -25,8 +25,11 @@ Floats = NDArray[np.float64]
 Cumulant = Callable[[Floats], Floats]
 """A cumulant generating function at d points s, and its first and second derivative there: float64[3, d]."""
 
+FEW = 5.0
+"""The standard deviation of a sum below which its tails are to be added up exactly: no approximation is good there."""
+
 _LARGEST_TILT = 60.0  # exp(60) is far above the quotient of any two probabilities here
-_STEPS = 70  # of a bisection: below 10^-19 of the largest tilt
+_STEPS = 50  # of a bisection: to 10^-13
 
 
 def binomial_at_least(sums: NDArray[Any], trials: int | NDArray[Any], probability: float) -> Floats:
@@ -78,13 +81,13 @@ def first_that(holds: Callable[[int], bool], low: int, high: int) -> int:
 
 def nearest(holds: Callable[[int], bool], start: int, high: int) -> int:
     """`first_that` over 0 .. high, quick where the answer is near `start`."""
-    low, high_known, step = min(start, high), high, 1
-    while low > 0 and holds(low):
-        low, high_known, step = max(low - step, 0), low, 2 * step
+    below, above, step = start, start, 1
+    while below > 0 and holds(below):
+        below, above, step = max(below - step, 0), below, 2 * step
     step = 1
-    while high_known == high and low + step < high and not holds(low + step):
-        low, step = low + step, 2 * step
-    return first_that(holds, low, min(high_known, low + step) if high_known == high else high_known)
+    while above < high and not holds(above):
+        below, above, step = above, min(above + step, high), 2 * step
+    return first_that(holds, below, above)
 
 
 def bernoulli(probability: float, s: Floats) -> Floats:

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.mechanism import Binomials, Estimate, Parameters, Tally
-from privacy.tails import at_least, at_most, bernoulli, binomial_at_least, counts_allowed, nearest
+from privacy.mechanism import Binomials, Estimate, Parameters, Tally, check_error
+from privacy.tails import FEW, at_least, at_most, bernoulli, binomial_at_least, counts_allowed, nearest
 from privacy.thresholds import check_values
-
-_FEW = 5.0  # standard deviation of a sum below which its tails are added up exactly
 
 
 def check_tally(tally: Tally, parameters: Parameters, shape: tuple[int, ...]) -> None:
@@ -102,20 +100,22 @@ class BinomialEstimate(Estimate):
         def others(s: NDArray[np.float64]) -> NDArray[np.float64]:
             return self.reports * bernoulli(self.q, s)
 
-        lower, upper = counts_allowed(own, others, self.sums, error, self.reports)
-        deviation = self.stderr * (1 if self.coins_of_all else self.p - self.q)
-        few = np.flatnonzero(deviation < _FEW)
-        found = {int(self.sums[i]): (float(lower[i]), float(upper[i])) for i in few}
-        exact = {total: self._exact(total, error, *near) for total, near in found.items()}
-        for i in few:
+        check_error(error)
+        few = self.stderr * (1 if self.coins_of_all else self.p - self.q) < FEW
+        lower, upper = np.empty(len(self.sums)), np.empty(len(self.sums))
+        lower[~few], upper[~few] = counts_allowed(own, others, self.sums[~few], error, self.reports)
+        near = {int(self.sums[i]): (self.counts[i], self.stderr[i]) for i in np.flatnonzero(few)}
+        exact = {total: self._exact(total, error, *normal) for total, normal in near.items()}
+        for i in np.flatnonzero(few):
             lower[i], upper[i] = exact[int(self.sums[i])]
         return lower, upper
 
     def _law(self, count: int) -> Binomials:
         return (count, self.p), (self.reports if self.coins_of_all else self.reports - count, self.q)
 
-    def _exact(self, total: int, error: float, lower: float, upper: float) -> tuple[int, int]:
-        """The smallest and the largest whole count that this sum does not refute, searched from the near ones."""
+    def _exact(self, total: int, error: float, count: float, stderr: float) -> tuple[int, int]:
+        """The smallest and the largest whole count that this sum does not refute, searched from 2 standard errors."""
+        low, high = (round(min(max(count + z * stderr, 0), self.reports)) for z in (-2, 2))
 
         def least(count: int) -> bool:
             return at_least(total, self._law(count)) > error
@@ -123,4 +123,4 @@ class BinomialEstimate(Estimate):
         def beyond(count: int) -> bool:
             return at_most(total, self._law(count)) <= error
 
-        return nearest(least, math.floor(lower), self.reports), nearest(beyond, math.ceil(upper), self.reports + 1) - 1
+        return nearest(least, low, self.reports), nearest(beyond, high, self.reports + 1) - 1

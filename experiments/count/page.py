@@ -3,7 +3,7 @@
     write_pages(Path("runs/emoji/seed0-1a2b3c4d"))     # report.html and oracle/report.html in the run
 
 report.html has what was released and nothing else. oracle/report.html has the truth of released elements, too. Both are
-made from the run folder alone, which holds nothing about withheld elements.
+made from the run folder alone, which names no withheld element.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _key(folder: RunFolder, key: str, *, oracle: bool) -> Markup:
     told = [
         (f"{public['reports']:,}", "reports", f"standard error of a rare count {public['stderr']:,.1f}"),
         (f"{public['released']:,}", "elements released", f"of {public['looked_at']:,} looked at"),
-        (f"{public['withheld']:,}", "withheld", "below the threshold; nothing of them is in this folder"),
+        (f"{public['withheld']:,}", "withheld", "below the threshold; none of them is named in this folder"),
     ]
     if "new_words" in public:
         told.append((f"{public['new_words']:,}", "new words", f"{public['wrong_joins']:,} wrong joins were dropped"))

@@ -6,7 +6,7 @@
 
 Only what the release rule let out is ever written with its name or its count: no tally, no estimate of a withheld
 element, no truth about one, not under oracle/ either. What is said of the withheld is how many there are, and scores
-over all elements, each one number.
+over all elements, each one number. What released counts tell of all withheld ones together: aggregate/histogram.py.
 """
 
 from __future__ import annotations

@@ -203,5 +203,8 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             "- Not released and not kept: single reports, tallies, and estimates of withheld elements. They exist in "
             "memory while a key is judged. What only a simulation can know (true counts of released elements, scores) "
             "is under oracle/, which must not be handed on.",
+            "- Withheld is not secret: the reports less the released counts tell about how many reports were of all "
+            "withheld elements together, exactly as they were counted with randomized response and subset selection, "
+            "and of the only one if there is one. That is as private as what was released.",
         ],
     }

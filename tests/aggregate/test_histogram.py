@@ -17,12 +17,14 @@ from aggregate.histogram import (
     intervals,
     release_histogram,
 )
+from aggregate.post_processing import post_process
 from aggregate.trust import CentralBaseline, Collected, LocalTrust
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.hashing import hash_strings
 from privacy.mechanism import Estimate
 from privacy.no_privacy import NoPrivacy
 from privacy.randomized_response import RandomizedResponse
+from privacy.subset_selection import SubsetSelection
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.aggregate.asks import ask_of
 
@@ -59,7 +61,7 @@ def test_only_what_passes_every_bar_is_in_the_histogram() -> None:
     )
 
 
-def test_nothing_of_what_is_withheld_is_left_in_it() -> None:
+def test_no_number_of_what_is_withheld_is_left_in_it() -> None:
     found = release_histogram(of([500.0, 2.5, -7.25, 410.0], 10.0), ("w", "x", "y", "z"), LOOSE)
     assert found.values == ("w", "z")
     for field in dataclasses.fields(Histogram):
@@ -67,6 +69,23 @@ def test_nothing_of_what_is_withheld_is_left_in_it() -> None:
         if isinstance(held, np.ndarray | tuple):
             assert len(held) == 2, field.name
             assert not isinstance(held, np.ndarray) or held.base is None, f"{field.name} is a view of all counts"
+
+
+@pytest.mark.parametrize("mechanism", [RandomizedResponse, SubsetSelection, OptimizedUnaryEncoding])
+@pytest.mark.parametrize("how", ["none", "norm_sub", "simplex"])
+def test_the_docs_are_right_about_what_withheld_counts_sum_to(mechanism: Any, how: Any) -> None:
+    """Of six elements one is withheld. Where counts sum to the reports, it is the difference, and the docs say so."""
+    oracle = mechanism(epsilon=2.0, domain_size=6)
+    estimate = oracle.estimate(oracle.simulate_tally(np.array([3000, 2500, 2000, 2000, 1500, 300]), rng()))
+    rule = ReleaseRule(minimum_count=1000, threshold=0, post_processing=how)
+    found = release_histogram(estimate, VALUES, rule)
+    assert set(found.values) == set("abcde") and found.withheld == 1
+    left = found.reports - found.counts.sum()
+    adds_up = mechanism is not OptimizedUnaryEncoding
+    assert (abs(left - estimate.counts[5]) < 1e-6) == adds_up, "the docstring names those whose counts add up"
+    processed = post_process(estimate, how)
+    left = found.reports - found.processed.sum()
+    assert (abs(left - processed[5]) < 1e-6) == (adds_up or how != "none")
 
 
 def test_nothing_to_release() -> None:
