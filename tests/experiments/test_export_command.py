@@ -415,3 +415,24 @@ def test_help_names_every_option():
     assert screen.getvalue() == USAGE
     for option in ("--to", "--format", "--round", "--top", "--min-share", "--test-share", "--tasks"):
         assert option in USAGE
+
+
+def test_a_seeded_run_over_texts_of_ones_own_is_exported_as_a_simulation_only(exported, run, made, tmp_path):
+    """The town is made up, so its seeded run goes out, labelled; the noise on mail could be taken off with the seed."""
+    folder, _ = exported(to="town")
+    assert "> SIMULATION: the noise of this run comes from its seed" in (folder / "README.md").read_text()
+    path = run / "privacy.json"
+    statement = json.loads(path.read_text())
+    assert statement["noise"]["from"] == "seed" and statement["noise"]["brought"] is False
+    statement["noise"]["brought"] = True
+    path.write_text(json.dumps(statement))
+    with pytest.raises(ExportError, match=r"polled texts of yours with noise=seeded, .* add --simulation") as refused:
+        exported(to="mail")
+    assert "\n" not in str(refused.value) and not (tmp_path / "mail").exists()
+    folder, _ = exported("--simulation", to="mail")
+    card = (folder / "README.md").read_text()
+    assert "> SIMULATION: the noise of this run comes from its seed" in card and "- simulation\n" in card
+    # Negative control: with the operating system's noise nothing has to be said.
+    statement["noise"]["from"] = "system"
+    path.write_text(json.dumps(statement))
+    assert "SIMULATION" not in (exported(to="system")[0] / "README.md").read_text().split("## Privacy")[0]

@@ -428,3 +428,14 @@ def test_a_sweep_folder_that_moved_with_its_runs_is_found(tmp_path):
         found = find_runs([str(named)])
         assert found.folders == (tmp_path / "b" / "seed0",)
         assert found.left_out == (f"{tmp_path}/b/s/seed=1: not begun yet",)
+
+
+def test_a_sweep_says_what_all_its_runs_take_of_a_device_and_stops_at_the_cap(runs, tmp_path, capsys):
+    """Under system noise every run is a spend of its own; a seeded sweep is a simulation and says nothing."""
+    words = f"{TINY} noise=system epsilon=1,2 seed=0,1"
+    told = "4 runs with noise of the operating system take epsilon 6 of a device together"
+    assert told in synthpoll(f"{words} caps.lifetime=6")
+    with pytest.raises(SystemExit):
+        synthpoll(f"{words} caps.lifetime=5 name=more")
+    assert f"{told}, but caps.lifetime is 5; sweep over fewer values" in capsys.readouterr().err
+    assert "take epsilon" not in synthpoll(f"{TINY} epsilon=1,2 name=seeded")
