@@ -358,3 +358,12 @@ def test_the_baseline_is_called_one():
     _, collected = collect(MODELS[4])
     assert "baseline" in str(collected.tally.parameters["mechanism"])
     assert "baseline" in MODELS[4].words.noise_from and "baseline" in MODELS[4].words.server_sees
+
+
+@pytest.mark.parametrize("trust", [*MODELS[:3], CentralBaseline(epsilon=1.0, delta=1e-6)], ids=lambda t: t.name)
+@pytest.mark.parametrize("sent", [1, 2, 5])
+def test_a_ledger_debits_no_less_than_is_claimed_of_all_reports_of_a_device(trust, sent):
+    mechanism = trust.mechanism(local, VALUES, 500, sent)
+    assert sent * trust.cost(mechanism, sent) >= trust.claim(mechanism, 500, sent).epsilon
+    if trust.baseline and sent == 5:  # negative control: five times the epsilon of one report is too little
+        assert sent * trust.cost(mechanism) == 5 < trust.claim(mechanism, 500, sent).epsilon < 6

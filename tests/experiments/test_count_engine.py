@@ -465,3 +465,13 @@ def test_the_job_itself_is_refused_for_a_plan_over_its_caps(files):
     with pytest.raises(InstantiationException) as found:
         job_of(files, "emoji", "trust=secure_aggregation", "epsilon=4", "caps.lifetime=3")
     assert "but the daily cap is 3000000" in str(found.value.__cause__)
+
+
+def test_minimum_counts_and_batches_are_of_devices(files):
+    """Two devices that send two reports on each of 30 days are no crowd of 120."""
+    overrides = ("reports_per_day=2", "days=30", "release.minimum_count=100", "minimum_batch=50")
+    job = job_of(files, "health_types", *overrides)[0]
+    assert job.rule.minimum_count == 100 * 60 and job.least_reports == 50 * 60
+    assert job.release.minimum_count == 100, "as the user said it, and as the statement has it"
+    once = job_of(files, "health_types", "release.minimum_count=100", "minimum_batch=50")[0]
+    assert once.rule.minimum_count == 100 and once.least_reports == 50
