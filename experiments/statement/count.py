@@ -130,6 +130,20 @@ def _ledger(statement: dict[str, Any], job: CountJob) -> str:
     return told
 
 
+def _picked(job: CountJob) -> str:
+    """What a report is about, and what becomes of the rest."""
+    if job.always_reports:
+        return (
+            ": a device that opted in always sends as many. Which use case each is about is drawn before anybody looks at "
+            "what happened; of that use case's events of the day it tells a random one, or else, through the same "
+            "mechanism, that there is nothing to report. The rest is dropped."
+        )
+    return (
+        ": of the day's events a random pick is privatized and sent, and the rest is dropped. The pick does not look at "
+        "what happened, but a device to which less happened sends less."
+    )
+
+
 def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> dict[str, list[str]]:
     """The parts of the page in which a count differs from polls in rounds."""
     values = {key.key: key.values for key in keys}
@@ -154,12 +168,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             f"- A device sends at most {job.reports_per_day} report{'s' if job.reports_per_day > 1 else ''} a day"
             + (f" over {', '.join(job.use_cases)} together" if len(job.use_cases) > 1 else "")
             + ", with one value each"
-            + (
-                "."
-                if job.asked_once
-                else ": every event is privatized at once, its record waits, and of the day's records a random pick is "
-                "sent; the rest is dropped. The pick does not look at what the records say."
-            ),
+            + ("." if job.asked_once else _picked(job)),
             f"- Of the use cases, the server asks for {', '.join(job.collected)} in this run."
             + (
                 " Reports of others go to whoever asks for them; devices pay for them all the same." * bool(job.unasked)
