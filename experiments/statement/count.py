@@ -134,13 +134,13 @@ def _picked(job: CountJob) -> str:
     """What a report is about, and what becomes of the rest."""
     if job.always_reports:
         return (
-            ": a device that opted in always sends as many. Which use case each is about is drawn before anybody looks at "
-            "what happened; of that use case's events of the day it tells a random one, or else, through the same "
+            ": a device that opted in always sends as many. Which use case each is about is drawn before anybody looks "
+            "at what happened; of that use case's events of the day it tells a random one, or else, through the same "
             "mechanism, that there is nothing to report. The rest is dropped."
         )
     return (
-        ": of the day's events a random pick is privatized and sent, and the rest is dropped. The pick does not look at "
-        "what happened, but a device to which less happened sends less."
+        ": of the day's events a random pick is privatized and sent, and the rest is dropped. The pick does not look "
+        "at what happened, but a device to which less happened sends less."
     )
 
 
