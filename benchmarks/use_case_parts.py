@@ -42,7 +42,7 @@ from privacy import (
 from privacy.dictionary import Dictionary
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import Ask, Choice, Needs, ReportBatch
-from privacy.randomness import Stage, generator
+from privacy.randomness import NoiseSource, Stage, generator
 
 ACTIVITY = Activity(mean=3.0, sigma=1.0)
 MINIMUM_BATCH = 1000
@@ -104,19 +104,20 @@ def emoji(path: str, locale: str, number: int, devices: int, seed: int, workers:
     """One locale, report by report: CMS m=1024 k=65536 at epsilon 4, one report a device and day."""
     (vocabulary,) = EmojiFrequencies(path=path, segments=(locale,)).load().vocabularies
     sketch = CountMeanSketch(epsilon=4.0, rows=65_536, columns=1024, hash_seed=seed)
-    dictionary = Dictionary.of(key=f"emoji.{locale}", texts=vocabulary.values, mechanism=sketch)
+    dictionary = Dictionary.of(key=f"emoji.{locale}", texts=vocabulary.values, mechanism=sketch, nulls=True)
     fleet = EventFleet(
         held=(held_of(dictionary, vocabulary),),
         devices=devices,
         activity=ACTIVITY,
         cap=1,
         seed=seed,
+        noise=NoiseSource.seeded(seed),
         segment_number=number,
         workers=workers,
     )
     warm(dictionary, dataclasses.replace(sketch, rows=16))
     ask, clock = ask_of(dictionary.key, sketch, dictionary), Clock()
-    estimate = ask.estimate(add_up(clock.devices(fleet.answer([ask])), ask, seed))
+    estimate, _ = dictionary.split(ask.estimate(add_up(clock.devices(fleet.answer([ask])), ask, seed)))
     histogram = release_histogram(estimate, dictionary.values, RULE)
     seconds = clock.both()
     return {"locale": locale, "d": len(vocabulary), "seconds": seconds, "histogram": histogram} | judged(
@@ -132,6 +133,7 @@ def held_of(dictionary: Dictionary, vocabulary: Vocabulary) -> Held:
         weights=vocabulary.weights,
         fits=dictionary.fits,
         mechanism=dictionary.mechanism,
+        null=dictionary.null,
     )
 
 
@@ -203,10 +205,11 @@ def new_words(
     if lexicon:
         vocabulary, known = restricted(vocabulary, ~known), np.zeros(int((~known).sum()), dtype=bool)
     puzzle = SequenceFragmentPuzzle(epsilon=8.0, rows=rows, columns=1024, hash_seed=seed, fragment_share=share)
-    dictionary = Dictionary.of(key="words.en", texts=vocabulary.values, mechanism=puzzle, listed=False)
+    dictionary = Dictionary.of(key="words.en", texts=vocabulary.values, mechanism=puzzle, listed=False, nulls=True)
     fleet = EventFleet(
-        held=(held_of(dictionary, vocabulary),), devices=devices, activity=ACTIVITY, cap=2, seed=seed, workers=workers
-    )
+        held=(held_of(dictionary, vocabulary),), devices=devices, activity=ACTIVITY, cap=2, seed=seed, workers=workers,
+        noise=NoiseSource.seeded(seed),
+    )  # fmt: skip
     rng = generator(seed, 0, Stage.SHUFFLE)
 
     def decided(ask: Ask, tally: Tally, fragment_z: float) -> Decided:
@@ -221,7 +224,7 @@ def new_words(
     place = {value: i for i, value in enumerate(vocabulary.values)}
     at = np.array([place.get(word, -1) for word in histogram.values], dtype=np.int64)
     real = np.where(at >= 0, sent.counts[at], 0) > 0
-    reports = int(sent.counts.sum())
+    reports = sent.reports
     steps = []
     for least in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4):
         frequent, claimed = np.flatnonzero(sent.counts >= least * reports), histogram.counts >= least * reports

@@ -118,12 +118,15 @@ def test_no_published_field_gives_the_noise_away(smoke, tmp_path, trust):
 
 
 def test_the_key_is_in_no_published_file(smoke, tmp_path):
-    folder = smoke("run", *QUICK, "noise=system", "arms=[no_privacy]")
+    pytest.importorskip("mlflow")
+    store = tmp_path / "runs"
+    folder = smoke("run", *QUICK, "noise=system", "arms=[no_privacy]", "tracker=mlflow", f"runs={store}")
     key = bytes.fromhex((folder / NOISE_KEY).read_text())
     assert (folder / NOISE_KEY).stat().st_mode & 0o777 == 0o600
     forms = [key, key.hex().encode(), base64.b64encode(key), str(int.from_bytes(key, "big")).encode(), key[::-1]]
     others = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "noise.key"]
-    others += [path.read_bytes() for path in tmp_path.glob("*.log")]
+    others += [path.read_bytes() for path in [*tmp_path.glob("*.log"), *store.rglob("*")] if path.is_file()]
+    assert (store / "mlflow.db").is_file()
     assert len(others) > 10 and not any(form in content for form in forms for content in others)
     # What is published names no secret either that hashing any of its words would give.
     assert not any(guess.secret == key for guess in secrets_in(published(folder)))
