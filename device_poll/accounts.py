@@ -46,7 +46,7 @@ class Accounts:
         never debited twice, so it must stand for the same reports, bit for bit.
         """
         use_case = f"{self.run} {asked}"
-        return Token(use_case=use_case, round=round, day=self._day(use_case, round, round if day is None else day))
+        return Token(use_case=use_case, round=round, day=self._day(use_case, round if day is None else day))
 
     def paid(self, token: Token, cohort: NDArray[np.int64]) -> Mask:
         """bool[n]: whose report has left."""
@@ -68,7 +68,7 @@ class Accounts:
             leaving[paid] = self.ledger.send(token, cohort[paid], identical=self.repeatable)
             if not leaving.any():
                 raise self._lost(token)
-            self._check_same(token, paid, leaving, mechanism)
+            self.check_whole(token, int(leaving.sum()), alone=mechanism.private_alone)
             return leaving
         cost = self._cost(mechanism)
         ready = self.ledger.debit(token, cohort, cost)
@@ -88,8 +88,18 @@ class Accounts:
             raise self._lost(token)
         leaving = self.ledger.debit(token, devices, self._cost(mechanism))
         leaving[leaving] = self.ledger.send(token, devices[leaving], identical=self.repeatable)
-        self._check_same(token, paid, leaving, mechanism)
         return leaving
+
+    def close(self, tokens: Sequence[Token], paid: int, digest: str) -> str:
+        """Close these polls, of which so many reports are paid for: nobody joins them any more. Returns the digest that
+        they were first closed with, which the noise is bound to: it outlives what owners decide later.
+        """
+        return self.ledger.seal(tokens, f"{paid} {digest}").partition(" ")[2]
+
+    def closed_with(self, token: Token) -> str | None:
+        """The digest that the poll of this token was closed with; None: it is open."""
+        seal = self.ledger.seal_of(token)
+        return None if seal is None else seal.partition(" ")[2]
 
     def book(self, token: Token, cohort: NDArray[np.int64], mechanism: Mechanism) -> int:
         """How many devices have paid for a poll that is over; a ledger that does not know it is told now."""
@@ -109,11 +119,11 @@ class Accounts:
             if ready < self.minimum_batch:
                 raise self._too_few(number, ready, cost)
 
-    def _day(self, use_case: str, round: int, since_first: int) -> int:
+    def _day(self, use_case: str, since_first: int) -> int:
         if self.first_day is not None:
             return self.first_day + since_first
-        # A round that was killed before midnight is still of that day, or its devices would pay twice.
-        begun = self.ledger.day_of(use_case, round)
+        # A poll that was killed before midnight is still of that day, or its devices would pay twice.
+        begun = self.ledger.day_of(use_case)
         return self.clock() if begun is None else begun
 
     def _cost(self, mechanism: Mechanism) -> int:
@@ -124,14 +134,18 @@ class Accounts:
         sent[ready] = self.ledger.send(token, cohort[ready])
         return sent
 
-    def _check_same(self, token: Token, paid: Mask, leaving: Mask, mechanism: Mechanism) -> None:
-        """Where a report alone is not private, a second sum without some devices would tell what they reported."""
-        if not mechanism.private_alone and (paid & ~leaving).any():
-            raise PopulationError(
-                f"{int((paid & ~leaving).sum())} devices withdrew their consent after their reports of round "
-                f"{token.round} had left; under this trust model a sum without them would give them away, so the poll "
-                "cannot be played again; begin another run (out=DIR)"
-            )
+    def check_whole(self, token: Token, leaving: int, *, alone: bool) -> None:
+        """Raise PopulationError where reports are not private `alone` and a poll that was closed is played again with
+        fewer: a second sum would tell what the others were.
+        """
+        seal = self.ledger.seal_of(token)
+        if alone or seal is None or int(seal.partition(" ")[0]) == leaving:
+            return
+        raise PopulationError(
+            f"devices withdrew or were forgotten after their reports of round {token.round} had left; under this trust "
+            "model a sum without them would give them away, so the poll cannot be played again; begin another run "
+            "(out=DIR)"
+        )
 
     def _lost(self, token: Token) -> PopulationError:
         return PopulationError(

@@ -179,11 +179,16 @@ class SimulatedFleet:
                     advance(min((block + 1) * size, len(devices)), len(devices))
 
     def _noise(self, ask: Ask, values: NDArray[np.int64]) -> NoiseSource:
-        """Of a poll that has been paid for. Who has paid is decided once, so a poll that is played again has the same
-        noise; one of other devices has another, for two sums that share noise tell what the others answered.
+        """Of a poll that has been paid for: bound to what is asked, of whom, what they answer, and who has paid, for
+        two sums that share noise tell in what they differ. Who has paid is decided once, when the poll is closed, so a
+        poll that is played again has the same noise, whatever owners have decided since.
         """
         paid = self.answered(ask.needs, ask.round)
-        return self.noise.of(ask.digest, self.answers.digest, self.cohorts.answering[ask.round], paid, values)
+        digest = hashlib.sha256(paid.tobytes()).hexdigest()
+        if self.accounts is not None:
+            token = self._token(self.accounts, ask.needs, ask.round)
+            digest = self.accounts.close([token], int(paid.sum()), digest)
+        return self.noise.of(ask.digest, self.answers.digest, self.cohorts.answering[ask.round], digest, values)
 
     def _privatized(self, ask: Ask, values: NDArray[np.int64], block: int, noise: NoiseSource) -> Any:
         rng = noise.stream(Stage.PRIVATIZE, round=ask.round, chunk=block)

@@ -62,7 +62,7 @@ def _of_count(run: Run, job: CountJob, device: int | str) -> str:
             "budget; give it with --ledger FILE"
         )
     job.check()
-    noise = noise_of(job, run.folder)
+    noise = noise_of(job, run.folder, run.config)
     groups, _ = build_groups(job, noise)
     (group,) = (group for group in groups if number in group.devices)
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """Where the noise of a run comes from: the operating system, or a seed in a simulation that is labelled so.
 
-    noise = noise_of(job, folder)        # privacy.randomness.NoiseSource
+    noise = noise_of(job, folder, config)        # privacy.randomness.NoiseSource
 
 A key of the operating system is made once for a run folder and kept under oracle/, so that a run that was killed sends
 the very same reports again. It is the devices' secret: nothing that may be released holds it or anything from which it
@@ -8,6 +8,8 @@ could be computed, and whoever has it can take the noise off.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 from experiments.folder.layout import FACTS, NOISE_KEY
 from experiments.folder.store import RunFolder, StoreError
@@ -18,13 +20,16 @@ SEEDED = "from the seed: a simulation, since whoever knows the seed can take the
 SYSTEM = "from the operating system, for this run folder alone; it is kept under oracle/ and is never released"
 
 
-def noise_of(job: Job, folder: RunFolder) -> NoiseSource:
+def noise_of(job: Job, folder: RunFolder, config: str) -> NoiseSource:
     """The source of the noise of the job in this folder; made now if the run begins.
 
-    Raises StoreError if the key of a run that was begun is gone or damaged.
+    It is bound to the whole configuration, the text `config`, as a debit is: runs that differ in any key, whether it
+    can matter or not, share no noise of devices, shufflers, aggregators or servers. Raises StoreError if the key of a
+    run that was begun is gone or damaged.
     """
+    configuration = hashlib.sha256(config.encode()).hexdigest()
     if not job.system_noise:
-        return NoiseSource.seeded(job.seed)
+        return NoiseSource.seeded(job.seed).of("configuration", configuration)
     path = folder.path / NOISE_KEY
     if not path.exists():
         if folder.has(FACTS):
@@ -34,12 +39,13 @@ def noise_of(job: Job, folder: RunFolder) -> NoiseSource:
             )
         folder.write_secret(NOISE_KEY, NoiseSource.system().secret.hex())
     try:
-        return NoiseSource(bytes.fromhex(path.read_text(encoding="ascii")), simulated=False)
+        secret = NoiseSource(bytes.fromhex(path.read_text(encoding="ascii")), simulated=False)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{path} cannot be read (damaged: {type(error).__name__}); restore it, or begin another run with out=DIR, "
             "which costs the devices anew"
         ) from None
+    return secret.of("configuration", configuration)
 
 
 def noise_in_words(job: Job, drawn_with: str | None = None) -> str:

@@ -74,7 +74,7 @@ def run_job(job: Job, config: str, digest: str, console: Console, sweep: Path | 
     folder = RunFolder.of(out=job.out, runs=job.runs, name=job.name, seed=job.seed, digest=digest)
     with folder.opened(config), log_file(folder.path), ExitStack() as stack:
         log.info("run folder %s", folder.path)
-        noise = noise_of(job, folder)
+        noise = noise_of(job, folder, config)
         setting = Setting(
             folder=folder, config=config, noise=noise, console=console, timings=Timings(folder), stack=stack
         )

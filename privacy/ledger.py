@@ -20,6 +20,7 @@ report that did leave.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -120,17 +121,41 @@ class Ledger(LedgerPages):
         with self._transaction(write=False):
             return self._gather(devices, Kind.CONSENT, 0) & _DECISION
 
-    def day_of(self, use_case: str, round: int) -> int | None:
-        """The day on which the first poll of this use case and round was debited; None: none was."""
+    def day_of(self, use_case: str) -> int | None:
+        """The day on which the first poll of this use case was debited; None: none was."""
         with self._transaction(write=False):
-            return self._find_day(use_case, round)
+            return self._find_day(use_case)
+
+    def seal(self, tokens: Sequence[Token], seal: str) -> str:
+        """Close the polls of these tokens together: nobody is debited for them from now on. Returns what they are
+        sealed with: this, or what it was when they were closed before.
+
+        A seal says who has paid and what they answered, as a digest. Noise that is derived from it stays the same,
+        whatever the devices' owners decide later. Raises LedgerError for polls that were closed apart.
+        """
+        with self._transaction(write=True):
+            polls = [poll for token in tokens if (poll := self._find_poll(token)) is not None]
+            before = {poll.seal for poll in polls if poll.seal is not None}
+            if len(before) > 1:
+                raise LedgerError("polls are closed that were closed apart before; something else wrote to this ledger")
+            seal = before.pop() if before else seal
+            for poll in polls:
+                self._set_seal(poll.number, seal)
+            return seal
+
+    def seal_of(self, token: Token) -> str | None:
+        """What the poll of this token is sealed with; None while it is open."""
+        with self._transaction(write=False):
+            poll = self._find_poll(token)
+            return None if poll is None else poll.seal
 
     def debit(self, token: Token, devices: Devices, cost: int) -> Mask:
         """Reserve `cost` micro-epsilons of each device; True for those that may answer.
 
-        Refused are exactly the devices that are not opted in, whose lifetime or daily cap would be passed, or whose
-        debit was refunded. Idempotent: a device that holds this debit is True and not charged again, so a run that was
-        killed just calls again. Raises LedgerError if the token was debited at another cost or its day is forgotten.
+        Refused are exactly the devices that are not opted in, whose lifetime or daily cap would be passed, whose debit
+        was refunded, or that come after the poll was closed (`seal`). Idempotent: a device that holds this debit is
+        True and not charged again, so a run that was killed just calls again. Raises LedgerError if the token was
+        debited at another cost or its day is forgotten.
         """
         check_whole("cost", cost, 1, LARGEST_BUDGET)
         cost = int(cost)
@@ -143,7 +168,7 @@ class Ledger(LedgerPages):
                 life = self._read(Kind.LIFETIME, 0, page)
                 today = self._read(Kind.DAILY, poll.day, page)
                 state = states[local]
-                fits = agreed & (state == 0)
+                fits = agreed & (state == 0) & (poll.seal is None)
                 fits &= (life[local] <= self.budget.lifetime - cost) & (today[local] <= self.budget.daily - cost)
                 allowed[places] = fits | (agreed & ((state == _RESERVED) | (state == _SENT)))
                 if fits.any():

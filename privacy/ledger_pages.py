@@ -47,12 +47,16 @@ DTYPES = {Kind.CONSENT: "u1", Kind.LIFETIME: "<i8", Kind.DAILY: "<i8", Kind.DEBI
 
 @dataclass(frozen=True, kw_only=True)
 class Poll:
-    """A token that was debited: all of its debits have one cost (micro-epsilons) and one day."""
+    """A token that was debited: all of its debits have one cost (micro-epsilons) and one day.
+
+    `seal`: what its poll was closed with; None while devices may still join.
+    """
 
     number: int
     cost: int
     day: int
     cancelled: bool
+    seal: str | None = None
 
 
 class LedgerPages(ABC):
@@ -77,8 +81,8 @@ class LedgerPages(ABC):
     def _find_poll(self, token: Token) -> Poll | None: ...
 
     @abstractmethod
-    def _find_day(self, use_case: str, round: int) -> int | None:
-        """The day of the first poll of this use case and round."""
+    def _find_day(self, use_case: str) -> int | None:
+        """The day of the first poll of this use case."""
 
     @abstractmethod
     def _add_poll(self, token: Token, cost: int) -> Poll: ...
@@ -88,6 +92,9 @@ class LedgerPages(ABC):
 
     @abstractmethod
     def _set_cancelled(self, number: int) -> None: ...
+
+    @abstractmethod
+    def _set_seal(self, number: int, seal: str) -> None: ...
 
     @abstractmethod
     def _horizon(self) -> int:

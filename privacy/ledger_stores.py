@@ -42,7 +42,8 @@ _PRAGMAS = (
 _SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
     "CREATE TABLE polls (number INTEGER PRIMARY KEY AUTOINCREMENT, use_case TEXT NOT NULL, round INTEGER NOT NULL, "
-    "day INTEGER NOT NULL, cost INTEGER NOT NULL, cancelled INTEGER NOT NULL, UNIQUE (use_case, round, day))",
+    "day INTEGER NOT NULL, cost INTEGER NOT NULL, cancelled INTEGER NOT NULL, seal TEXT, "
+    "UNIQUE (use_case, round, day))",
     "CREATE TABLE pages (kind INTEGER, key INTEGER, page INTEGER, entries BLOB NOT NULL, "
     "PRIMARY KEY (kind, key, page))",
 )
@@ -76,9 +77,11 @@ class SimulatedLedger(Ledger):
     def _find_poll(self, token: Token) -> Poll | None:
         return self._tokens.get(token)
 
-    def _find_day(self, use_case: str, round: int) -> int | None:
-        days = [token.day for token in self._tokens if (token.use_case, token.round) == (use_case, round)]
-        return days[0] if days else None
+    def _find_day(self, use_case: str) -> int | None:
+        return next((token.day for token in self._tokens if token.use_case == use_case), None)
+
+    def _set_seal(self, number: int, seal: str) -> None:
+        self._tokens = {t: replace(p, seal=seal) if p.number == number else p for t, p in self._tokens.items()}
 
     def _add_poll(self, token: Token, cost: int) -> Poll:
         number = 1 + max((poll.number for poll in self._tokens.values()), default=0)
@@ -150,6 +153,8 @@ class SQLiteLedger(Ledger):
             self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
         elif application != _APPLICATION:
             raise LedgerError(f"{self._path} is a database but no ledger; give another path")
+        if "seal" not in {column for _, column, *_ in self._db.execute("PRAGMA table_info(polls)")}:
+            self._db.execute("ALTER TABLE polls ADD COLUMN seal TEXT")  # a ledger of an earlier version
         stored = Budget(lifetime=self._meta("lifetime"), daily=self._meta("daily"))
         if stored != self.budget:
             raise LedgerError(
@@ -215,14 +220,17 @@ class SQLiteLedger(Ledger):
         return self._db.execute(query, (int(kind), key)).fetchall()
 
     def _find_poll(self, token: Token) -> Poll | None:
-        query = "SELECT number, cost, day, cancelled FROM polls WHERE use_case = ? AND round = ? AND day = ?"
+        query = "SELECT number, cost, day, cancelled, seal FROM polls WHERE use_case = ? AND round = ? AND day = ?"
         row = self._db.execute(query, (token.use_case, int(token.round), int(token.day))).fetchone()
         return _poll(row) if row else None
 
-    def _find_day(self, use_case: str, round: int) -> int | None:
-        query = "SELECT day FROM polls WHERE use_case = ? AND round = ? ORDER BY number LIMIT 1"
-        row = self._db.execute(query, (use_case, round)).fetchone()
+    def _find_day(self, use_case: str) -> int | None:
+        query = "SELECT day FROM polls WHERE use_case = ? ORDER BY number LIMIT 1"
+        row = self._db.execute(query, (use_case,)).fetchone()
         return int(row[0]) if row else None
+
+    def _set_seal(self, number: int, seal: str) -> None:
+        self._db.execute("UPDATE polls SET seal = ? WHERE number = ?", (seal, number))
 
     def _add_poll(self, token: Token, cost: int) -> Poll:
         row = (token.use_case, int(token.round), int(token.day), cost)
@@ -232,7 +240,7 @@ class SQLiteLedger(Ledger):
         return Poll(number=int(cursor.lastrowid or 0), cost=cost, day=int(token.day), cancelled=False)
 
     def _polls(self) -> list[Poll]:
-        return [_poll(row) for row in self._db.execute("SELECT number, cost, day, cancelled FROM polls")]
+        return [_poll(row) for row in self._db.execute("SELECT number, cost, day, cancelled, seal FROM polls")]
 
     def _set_cancelled(self, number: int) -> None:
         self._db.execute("UPDATE polls SET cancelled = 1 WHERE number = ?", (number,))
@@ -255,8 +263,8 @@ class SQLiteLedger(Ledger):
 
 
 def _poll(row: Any) -> Poll:
-    number, cost, day, cancelled = row
-    return Poll(number=number, cost=cost, day=day, cancelled=bool(cancelled))
+    number, cost, day, cancelled, seal = row
+    return Poll(number=number, cost=cost, day=day, cancelled=bool(cancelled), seal=seal)
 
 
 def _create_private(path: Path) -> None:

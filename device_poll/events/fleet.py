@@ -5,8 +5,8 @@
         ...
     fleet.truth(day=0)[0].counts             # evaluation only
 
-What happens on devices is drawn from streams named by (seed, day, stage, segment, block); the noise of a block's day is
-bound to all that its reports depend on (`_batches`). So the reports do not depend on how many workers run. How many
+What happens on devices is drawn from streams named by (seed, day, stage, segment, block); the noise of a day is
+bound to all that is reported on it (`_digest`). So the reports do not depend on how many workers run. How many
 devices a block holds follows from the activity and is part of that contract.
 
 Where use cases have a null value (`Held.null`), a device that opted in sends exactly `cap` reports a day, of use cases
@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 
 from device_poll.accounts import Accounts
 from device_poll.events.activity import Activity
-from device_poll.events.day import Block, Picks, World, sent_of
+from device_poll.events.day import Block, World, sent_of
+from device_poll.events.debits import Debits
 from device_poll.events.held import Held, Sent, SentReport
 from device_poll.population import PopulationError
 from device_poll.sealing import sealed
-from privacy.budget import LARGEST_NUMBER, Token, check_whole, micro_epsilon
+from privacy.budget import LARGEST_NUMBER, check_whole, micro_epsilon
 from privacy.ledger import Mask
 from privacy.mechanism import Reports, Tally
 from privacy.poll import Advance, Ask, ReportBatch
@@ -151,20 +152,19 @@ class EventFleet:
     def send(self, day: int, advance: Advance | None = None) -> Iterator[ReportBatch]:
         """The reports of a day, one batch for each block and use case that has any; `senders` are device numbers.
 
-        The pick of the day is debited and marked as sent in the ledger before it is privatized. A day that is sent
-        twice gives identical reports, which are paid for once. `advance` is told (devices done, devices in all).
-        Memory: one block for each worker, whatever the number of devices.
+        The whole day is debited, marked as sent and closed in the ledger before its first report exists. A day that is
+        sent twice gives identical reports, which are paid for once. `advance` is told (devices done, devices in all).
+        Memory: one block for each worker, and a byte a device and place among its reports. Raises PopulationError for a
+        day that cannot be sent again without giving away who withdrew (Debits.close).
         """
         self._check(day)
-
-        def paid() -> Iterator[tuple[Block, Picks, Mask, Mask]]:
-            """In the thread that polls, in which the ledger was opened."""
-            for block, picks in self._in_order(self._world.blocks(), lambda block: self._world.play(day, block)):
-                numbers = self._numbers(block, picks)
-                leaving = self._debit(day, numbers, picks.slots)
-                yield block, picks, leaving, self._was_sent(day, numbers, picks.slots)
-
-        for (block, *_), batches in self._in_order(paid(), lambda each: list(self._batches(day, *each))):
+        debits, may, leaving = self._debits(day), list[Mask](), 0
+        for block in self._world.blocks():  # all pay before the first report exists
+            may.append(debits.pay(block.start, self._world.agreed(block)))
+            leaving += int(may[-1].sum())
+        noise = self._noise(debits.close(leaving, self._digest(day, debits)))
+        played = self._in_order(self._world.blocks(), lambda block: self._batches(day, block, may[block.number], noise))
+        for block, batches in played:
             yield from batches
             if advance is not None:
                 advance(block.stop, self.devices)
@@ -178,8 +178,9 @@ class EventFleet:
         starts, use_cases = self._world.starts, len(self.held)
         totals = np.zeros(int(starts[-1]), dtype=np.int64)
         dropped = np.zeros((3, use_cases), dtype=np.int64)
+        debits = self._debits(day)
         for block, picks in self._in_order(self._world.blocks(), lambda block: self._world.play(day, block)):
-            sent = self._was_sent(day, self._numbers(block, picks), picks.slots)
+            sent = debits.sent(block.start, self._world.agreed(block))[picks.slots, picks.devices]
             np.add.at(totals, picks.cells[sent], 1)
             dropped += [picks.unfit, picks.over_cap, np.bincount(picks.use_cases[~sent], minlength=use_cases)]
         return tuple(
@@ -208,28 +209,33 @@ class EventFleet:
         return self._told_in_bulk(day) if self._world.nulls else self._picked_in_bulk(day)
 
     def _told_in_bulk(self, day: int) -> tuple[Sent, ...]:
-        every = len(self.held)
+        every, debits, leaving = len(self.held), self._debits(day), 0
         told, nothing, over_cap, over_budget = np.zeros((4, every), dtype=np.int64)
         unfit_mean = np.zeros(every)
         for block, asked in self._in_order(self._world.blocks(), lambda block: self._world.asked(day, block)):
-            slots = asked.slots
-            leaving = self._debit(day, self.first_device + block.start + slots.devices, slots.slots)
-            told += np.bincount(slots.use_cases[asked.told & leaving], minlength=every)
-            nothing += np.bincount(slots.use_cases[~asked.told & leaving], minlength=every)
-            over_budget += np.bincount(slots.use_cases[~leaving], minlength=every)
+            may = debits.pay(block.start, self._world.agreed(block))
+            slots, leaving = asked.slots, leaving + int(may.sum())
+            sent = may[slots.slots, slots.devices]
+            told += np.bincount(slots.use_cases[asked.told & sent], minlength=every)
+            nothing += np.bincount(slots.use_cases[~asked.told & sent], minlength=every)
+            over_budget += np.bincount(slots.use_cases[~sent], minlength=every)
             over_cap += asked.over_cap
             unfit_mean += asked.unfit_mean
+        debits.close(leaving, "drawn", drawn=True)
         return self._world.told_in_bulk(
             day, told=told, nothing=nothing, over_cap=over_cap, over_budget=over_budget, unfit_mean=unfit_mean
         )
 
     def _picked_in_bulk(self, day: int) -> tuple[Sent, ...]:
-        sent, picked, waiting, unfit_mean = 0, 0, 0, 0.0
+        debits, leaving, sent, picked, waiting, unfit_mean = self._debits(day), 0, 0, 0, 0, 0.0
+        places = np.arange(self.cap)[:, None]
         waiting_on = self._in_order(self._world.blocks(), lambda block: self._world.waiting(day, block))
         for block, (records, unfit) in waiting_on:
             taken = np.minimum(records, self.cap)
             picked, waiting, unfit_mean = picked + int(taken.sum()), waiting + int(records.sum()), unfit_mean + unfit
-            sent += int(taken.sum()) if self.accounts is None else self._debit_all(day, block, taken)
+            may = debits.pay(block.start, self._world.agreed(block))
+            leaving, sent = leaving + int(may.sum()), sent + int((may & (places < taken)).sum())
+        debits.close(leaving, "drawn", drawn=True)
         return self._world.sent_in_bulk(
             day, sent=sent, over_cap=waiting - picked, over_budget=picked - sent, unfit_mean=unfit_mean
         )
@@ -239,7 +245,7 @@ class EventFleet:
         if self.accounts is None:
             return 0
         devices, accounts = np.arange(self.first_device, self._end), self.accounts
-        tokens = [accounts.token(self._asked, slot, day=day) for day in range(days) for slot in range(self.cap)]
+        tokens = [token for day in range(days) for token in self._debits(day).tokens]
         return sum(int(accounts.paid(token, devices).sum()) for token in tokens)
 
     def report_log(self, day: int, device: int) -> list[SentReport]:
@@ -254,11 +260,12 @@ class EventFleet:
                 f"device is {device}; expected one of this segment, {self.first_device} to {self._end - 1}"
             )
         block = self._world.block_of(device - self.first_device)
-        picks = self._world.play(day, block)
-        leaving = self._was_sent(day, self._numbers(block, picks), picks.slots)
+        debits = self._debits(day)
+        noise = self._noise(debits.closed_with() or self._digest(day, debits))
+        sent = debits.sent(block.start, self._world.agreed(block))
         return [
             SentReport(day=day, key=batch.use_case, report=report)
-            for batch in self._batches(day, block, picks, leaving, leaving)
+            for batch in self._batches(day, block, sent, noise)
             for report in cast(Reports, batch.reports)[batch.senders == device]
         ]
 
@@ -290,21 +297,44 @@ class EventFleet:
                 "nobody agreed"
             )
 
-    def _numbers(self, block: Block, picks: Picks) -> NDArray[np.int64]:
-        return self.first_device + block.start + picks.devices
+    def _debits(self, day: int) -> Debits:
+        return Debits(
+            accounts=self.accounts,
+            asked=self._asked,
+            day=day,
+            cap=self.cap,
+            mechanism=self.held[0].mechanism,
+            first_device=self.first_device,
+        )
 
-    def _batches(self, day: int, block: Block, picks: Picks, leaving: Mask, paid: Mask) -> Iterator[ReportBatch]:
-        """What leaves of the picks that have been paid for. Which these are is decided once, so picks that leave again
-        have the same noise; it is bound to all of them, since two sums that share noise tell in what they differ.
+    def _digest(self, day: int, debits: Debits) -> str:
+        """Names all that is reported on a day, and who has paid: two sums that share noise tell in what they differ, so
+        all noise of a segment's day is bound to all of it.
         """
-        numbers = self._numbers(block, picks)
+        digest = hashlib.sha256()
+        for block, picks in self._in_order(self._world.blocks(), lambda block: self._world.play(day, block)):
+            for told in (picks.devices, picks.slots, picks.use_cases, picks.cells):
+                digest.update(np.ascontiguousarray(told).data)
+            digest.update(debits.sent(block.start, self._world.agreed(block)).tobytes())
+        return digest.hexdigest()
+
+    def _noise(self, digest: str) -> NoiseSource:
+        return self.noise.of(self._asked, digest)
+
+    def _batches(self, day: int, block: Block, may: Mask, noise: NoiseSource) -> list[ReportBatch]:
+        """What leaves of a block's day. All that devices would send is privatized, in order, and what may not leave is
+        dropped: so a report that leaves again is the same, whoever has withdrawn since.
+        """
+        picks, batches = self._world.play(day, block), []
+        numbers, leaving = self.first_device + block.start + picks.devices, may[picks.slots, picks.devices]
         for which, held in enumerate(self.held):
-            own = paid & (picks.use_cases == which)
+            own = picks.use_cases == which
             if (own & leaving).any():
-                cells = picks.cells[own] - self._world.starts[which]
-                noise = self.noise.of(self._asked, held.key, block.number, numbers[own], picks.slots[own], cells)
-                reports = held.mechanism.privatize(held.entries[cells], noise.stream(Stage.PRIVATIZE, round=day))
-                yield ReportBatch(held.key, numbers[own & leaving], reports[leaving[own]])
+                entries = held.entries[picks.cells[own] - self._world.starts[which]]
+                stream = noise.of(held.key).stream(Stage.PRIVATIZE, round=day, chunk=block.number)
+                reports = held.mechanism.privatize(entries, stream)
+                batches.append(ReportBatch(held.key, numbers[own & leaving], reports[leaving[own]]))
+        return batches
 
     def _in_order(self, items: Iterable[_Item], work: Callable[[_Item], _T]) -> Iterator[tuple[_Item, _T]]:
         """(item, work(item)) in the order of items, at most two items a worker ahead of whoever takes them."""
@@ -333,38 +363,6 @@ class EventFleet:
             for array in (held.entries, held.weights, held.fits):
                 digest.update(np.ascontiguousarray(array).data)
         return f"segment {self.segment_number} {digest.hexdigest()}"
-
-    def _slots(
-        self, accounts: Accounts, day: int, slots: NDArray[np.int64]
-    ) -> Iterator[tuple[NDArray[np.int64], Token]]:
-        """For each place among a device's reports of the day: the picks in it, and their token."""
-        for slot in range(self.cap):
-            at = np.flatnonzero(slots == slot)
-            if len(at):
-                yield at, accounts.token(self._asked, slot, day=day)
-
-    def _debit(self, day: int, devices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which picks may leave: those that the ledger let be debited and marked as sent."""
-        if self.accounts is None:
-            return np.ones(len(devices), dtype=np.bool_)
-        leaving = np.zeros(len(devices), dtype=np.bool_)
-        for at, token in self._slots(self.accounts, day, slots):
-            leaving[at] = self.accounts.pay_some(token, devices[at], self.held[0].mechanism)
-        return leaving
-
-    def _debit_all(self, day: int, block: Block, taken: NDArray[np.int64]) -> int:
-        """How many of taken[i] reports of the block's device i may leave."""
-        devices = self.first_device + block.start + np.repeat(np.arange(len(taken)), taken)
-        first = np.repeat(np.cumsum(taken) - taken, taken)
-        return int(self._debit(day, devices, np.arange(len(devices)) - first).sum())
-
-    def _was_sent(self, day: int, devices: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.accounts is None:
-            return np.ones(len(devices), dtype=np.bool_)
-        sent = np.zeros(len(devices), dtype=np.bool_)
-        for at, token in self._slots(self.accounts, day, slots):
-            sent[at] = self.accounts.paid(token, devices[at])
-        return sent
 
 
 def _of_days(advance: Advance | None, day: int, days: int) -> Advance | None:

@@ -20,8 +20,8 @@ from experiments.count.job import CountJob
 from experiments.folder.layout import DEVICES, STATEMENT
 from experiments.folder.layout import Key as Step
 from experiments.folder.store import RunFolder, StoreError
-from experiments.noise import noise_of
 from experiments.statement.facts import most_revealing
+from privacy.randomness import NoiseSource
 
 _STREAM = 0x61756469  # so that this draw is none of the run's
 
@@ -31,7 +31,7 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
     hold something else by now or no two values that a canary could have; and what loading frequencies raises.
     """
     job.check()
-    groups, left_out = build_groups(job, noise_of(job, folder))
+    groups, left_out = build_groups(job, NoiseSource.seeded(job.seed))  # not drawn from: a play has noise of its own
     keys = {key.key: (group, key) for group in groups for key in group.keys}
     if not all(folder.is_complete(Step(key)) for key in keys):
         raise StoreError(f"{folder.path} is not a complete run; give its run command again, then audit it")

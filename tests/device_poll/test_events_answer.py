@@ -120,7 +120,8 @@ def test_devices_pay_for_all_use_cases_that_they_hold() -> None:
     both = list(other.answer(list(asks.values())))
     assert equal(first, of_key(both, "a.en"))
     np.testing.assert_array_equal(spent, other_book.spent(np.arange(3000)))
-    np.testing.assert_array_equal(spent, np.bincount(senders(both), minlength=3000) * micro_epsilon(4.0))
+    assert (spent >= np.bincount(senders(both), minlength=3000) * micro_epsilon(4.0)).all()
+    assert len(np.unique(spent[spent > 0])) == 1, "all pay alike, whatever happened on them"
     assert spent.sum() > len(senders(first)) * micro_epsilon(4.0), "more was paid than came of the one use case"
     second = list(some.answer([asks["b.en"]]))
     assert equal(second, of_key(both, "b.en"))

@@ -23,6 +23,7 @@ def generator(fleet: EventFleet, day: int, stage: Stage, block: int) -> np.rando
 def scalar_day(fleet: EventFleet, day: int, block_devices: int) -> list[tuple[str, int, bytes]]:
     """(key, sender, report) of a day, one device and one event after the other."""
     found: list[tuple[str, int, bytes]] = []
+    of_day = fleet._noise(fleet._digest(day, fleet._debits(day)))
     table = World(**{f.name: getattr(fleet, f.name) for f in dataclasses.fields(World)})._events
     for block, start in enumerate(range(0, fleet.devices, block_devices)):
         n = min(block_devices, fleet.devices - start)
@@ -37,23 +38,22 @@ def scalar_day(fleet: EventFleet, day: int, block_devices: int) -> list[tuple[st
         events = rng.poisson(rates)
         happened = iter(table.draw(int(events[agreed].sum()), rng).tolist())
         picks = stream(Stage.PICK, chunk)
-        taken: list[list[tuple[int, int, int]]] = [[] for _ in fleet.held]
+        taken: list[list[tuple[int, int]]] = [[] for _ in fleet.held]
         for device in range(n):
             store: list[tuple[int, int]] = []
             for _ in range(int(events[device]) if agreed[device] else 0):
                 which, value = divmod(next(happened), 5)
                 if fleet.held[which].fits[value]:
                     store.append((which, value))
-            for slot in range(min(fleet.cap, len(store))):
+            for _ in range(min(fleet.cap, len(store))):
                 at = int(random_words(picks, 1)[0]) * len(store) >> 64
                 which, value = store[at]
                 store[at] = store[0]
                 store.pop(0)
-                taken[which].append((fleet.first_device + start + device, slot, value))
+                taken[which].append((fleet.first_device + start + device, value))
         for use_case, own in zip(fleet.held, taken, strict=True):
-            numbers, slots, values = (np.array(column, dtype=np.int64) for column in zip(*own, strict=True))
-            noise = fleet.noise.of(fleet._asked, use_case.key, block, numbers, slots, values)
-            rng = noise.stream(Stage.PRIVATIZE, round=day)
+            numbers, values = (np.array(column, dtype=np.int64) for column in zip(*own, strict=True))
+            rng = of_day.of(use_case.key).stream(Stage.PRIVATIZE, round=day, chunk=block)
             for number, value in zip(numbers.tolist(), values.tolist(), strict=True):  # one report after the other
                 report = use_case.mechanism.privatize(use_case.encoded[value : value + 1], rng)
                 found.append((use_case.key, number, report[0].tobytes()))

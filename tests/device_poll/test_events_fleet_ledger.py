@@ -49,7 +49,9 @@ def test_no_device_ever_passes_its_budget() -> None:
         for mine, other in zip(truth, without, strict=True):
             assert (mine.counts <= other.counts).all()
         spent = book.spent(np.arange(3000))
-        np.testing.assert_array_equal(spent, total * micro_epsilon(4.0))
+        assert (spent >= total * micro_epsilon(4.0)).all() and spent.max() <= 3 * micro_epsilon(4.0)
+        # What a device pays does not tell what happened on it: a later poll would publish who has budget left.
+        assert len(np.unique(spent[spent > 0])) == 1 and (spent > 0).sum() == some.opted_in
         book.verify()
     assert total.max() == 3 and (total == 3).mean() > 0.4
     assert total[:1000].sum() == 0
@@ -109,10 +111,11 @@ def test_a_token_names_run_place_and_day() -> None:
     named = token(some, 0, 7)
     assert named.use_case.startswith("typing 1f3c segment 0 ") and (named.round, named.day) == (0, 47)
     states = book.states(named, np.arange(3000))
-    assert set(np.flatnonzero(states == 2).tolist()) == set(numbers.tolist())
+    paid = set(np.flatnonzero(states == 2).tolist())
+    assert set(numbers.tolist()) <= paid and len(paid) == some.opted_in
     twice = np.flatnonzero(np.bincount(numbers, minlength=3000) == 2)
     second = np.flatnonzero(book.states(token(some, 1, 7), np.arange(3000)) == 2)
-    assert set(second.tolist()) == set(twice.tolist()) != set()
+    assert set(second.tolist()) >= set(twice.tolist()) != set()
     assert (book.spent_on(47, twice) == 2 * micro_epsilon(4.0)).all() and not book.spent_on(7, twice).any()
 
 
