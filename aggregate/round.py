@@ -6,6 +6,7 @@ of the project ends here; it never sees a private item, only privatized reports 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -120,7 +121,8 @@ def play_round(
     """
     number, choice = state.number, Choice(len(state.corpus))
     vectors, slate = slate_of(rules.encoder, state.corpus)
-    rng = noise.of(rules.use_case, slate.digest).generator(Stage.SHUFFLE, round=number)
+    told = json.dumps(dict(rules.trust.parameters(rules.mechanism(choice.answers))), sort_keys=True)
+    rng = noise.of(rules.trust.name, told, rules.use_case, slate.digest).generator(Stage.SHUFFLE, round=number)
     ask = rules.ask(slate, number, rng)
     batches, key = fleet.answer([ask]), ask.use_case
     collected = rules.trust.collect(batches, [ask], rules.minimum_batch, {key: rng})[key]

@@ -41,14 +41,22 @@ class DeviceLedger(SQLiteLedger):
     account.
     """
 
-    def __init__(self, path: str | Path, *, device_ids: Sequence[str], budget: Budget, may_join: bool = True) -> None:
-        self._ids, self._may_join = device_ids, may_join
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device_ids: Sequence[str],
+        budget: Budget,
+        may_join: bool = True,
+        unit: str | None = None,
+    ) -> None:
+        self._ids, self._may_join, self._unit = device_ids, may_join, unit
         self._numbers: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         super().__init__(path, devices=max(len(device_ids), 1), budget=budget)
 
     @classmethod
-    def existing(cls, path: str | Path, device_ids: Sequence[str]) -> DeviceLedger:
-        """The ledger in this file, with its own caps, for devices that have an account in it.
+    def existing(cls, path: str | Path, device_ids: Sequence[str], *, may_join: bool = False) -> DeviceLedger:
+        """The ledger in this file, with its own caps, for devices that have an account in it, or `may_join`.
 
         Raises LedgerError if there is no such file, and for an id without an account.
         """
@@ -64,7 +72,7 @@ class DeviceLedger(SQLiteLedger):
             budget = Budget(lifetime=int(caps["lifetime"]), daily=int(caps["daily"]))
         except (sqlite3.Error, KeyError) as error:
             raise LedgerError(f"{place} is no ledger ({type(error).__name__}); give the file that runs debit") from None
-        return cls(place, device_ids=device_ids, budget=budget, may_join=False)
+        return cls(place, device_ids=device_ids, budget=budget, may_join=may_join)
 
     @property
     def accounts(self) -> int:
@@ -88,7 +96,21 @@ class DeviceLedger(SQLiteLedger):
             self._db.execute("INSERT INTO salt VALUES (?)", (os.urandom(32),))
             if before:
                 self._append(_hashes(self._ids, self._salt))
+        self._check_unit()
         self._numbers = self._joined()
+
+    def _check_unit(self) -> None:
+        if self._unit is None:
+            return
+        row = self._db.execute("SELECT value FROM meta WHERE name = 'unit'").fetchone()
+        if row is None:
+            self._db.execute("INSERT INTO meta VALUES ('unit', ?)", (self._unit,))
+        elif row[0] != self._unit:
+            raise LedgerError(
+                f"{self._path} has accounts of devices.unit={row[0]}, and this run has {self._unit}: what a person "
+                f"decided and spent there would not count here; give devices.unit={row[0]}, or another ledger for other "
+                "people"
+            )
 
     def _numbered(self) -> bool:
         """Whether this is the file of an earlier version for exactly these devices: their accounts are kept, and who

@@ -118,6 +118,11 @@ class Job:
         return False
 
     @property
+    def unit(self) -> str | None:
+        """What a device stands for, where a source of devices can be cut in several ways."""
+        return None
+
+    @property
     def system_noise(self) -> bool:
         """Whether the noise comes from the operating system."""
         return self.noise == "system" or (self.noise == "auto" and self.brought)
@@ -141,6 +146,12 @@ class Job:
     def reports(self) -> int:
         """The most reports that a device sends in the run."""
         return 1
+
+    @property
+    def polled_once(self) -> bool:
+        """Whether the run's own folder has to keep polls from being played again: their noise does not repeat, and no
+        ledger file knows of them."""
+        return not self.trust.words.repeats and self.ledger is None
 
     @property
     def takes(self) -> float:

@@ -54,7 +54,9 @@ def ledger(arguments: Sequence[str], console: Console) -> None:
             f"synthpoll ledger takes FILE and at most one of --device, {', '.join(_ACTIONS)} with one ID or more, not "
             f"{' '.join(rest)!r}"
         )
-    with closing(DeviceLedger.existing(path, tuple(dict.fromkeys(ids)))) as book:
+    # Whoever says no before any run has asked gets an account that says so.
+    joins = action == "--opt-out"
+    with closing(DeviceLedger.existing(path, tuple(dict.fromkeys(ids)), may_join=joins)) as book:
         devices = np.arange(book.devices)
         if action in _ACTIONS:
             told, decide = _ACTIONS[action]

@@ -65,6 +65,7 @@ class LocalHashing(Mechanism):
     domain_size: int
 
     name: ClassVar[str] = "local_hashing"
+    counts_add_up: ClassVar[bool] = True
     largest_domain: ClassVar[int] = 1 << 31
 
     def __post_init__(self) -> None:

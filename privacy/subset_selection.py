@@ -60,6 +60,7 @@ class SubsetSelection(Mechanism):
     domain_size: int
 
     name: ClassVar[str] = "subset_selection"
+    counts_add_up: ClassVar[bool] = True
     largest_domain: ClassVar[int] = 1 << 16
 
     def __post_init__(self) -> None:

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.audit.polls import CanaryPoll
+from experiments.audit.polls import CanaryPoll, evenly
 from experiments.count.counting import build_groups, devices_facts
 from experiments.count.job import CountJob
-from experiments.folder.layout import DEVICES, STATEMENT
+from experiments.folder.layout import DEVICES
 from experiments.folder.layout import Key as Step
 from experiments.folder.store import RunFolder, StoreError
 from experiments.statement.facts import most_revealing
 from privacy.randomness import NoiseSource
-
-_STREAM = 0x61756469  # so that this draw is none of the run's
 
 
 def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
@@ -42,31 +40,25 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
     reports = {name: folder.read_json(Step(name).mark)["reports"] for name in keys}
     worst = most_revealing(job, {name: (key.mechanism, reports[name]) for name, (_, key) in keys.items()})
     group, key = keys[worst]
-    values, counts = group.true_reports(key)
-    # Only a ledger that other runs debit, too, can have refused any.
-    shared = folder.read_json(STATEMENT)["ledger"]["shared_with_other_runs"]
-    if counts.sum() < reports[worst] or (counts.sum() > reports[worst] and not shared):
-        raise StoreError(elsewhere)
+    values, _ = group.true_reports(key)
     others = reports[worst] - job.reports
     if others < 0:
         raise StoreError(
             f"{worst} has {reports[worst]} reports, fewer than the {job.reports} that one device may send in the "
             "run; ask more devices"
         )
-    rng = np.random.default_rng([job.seed, _STREAM])
-    counts = rng.multivariate_hypergeometric(counts, others, method="marginals")
     named = len(values) if key.values is None else len(key.values)  # without 'none of these'
     different = np.sort(np.unique(values[:named], axis=0, return_index=True)[1])
     if len(different) < 2:
         raise StoreError(f"{worst} has no two values that are different to {key.mechanism.name}; there is no canary")
-    rare = different[np.argsort(counts[different], kind="stable")][:2]
+    rare = different[:2]
     first, second = (np.repeat(values[i : i + 1], job.reports, axis=0) for i in rare)
     return [
         CanaryPoll(
             key=worst,
             mechanism=key.mechanism,
             values=values,
-            counts=counts,
+            counts=evenly(others, len(values)),
             worlds=(first, second),
             asked=values[rare],
             drawn=job.exact,

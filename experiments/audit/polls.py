@@ -4,10 +4,11 @@
     audit_polls([poll], trust, minimum_batch=500, claimed=(4.0, 0.0), trials=1000, seed=0)
 
 One device is the canary. In half of the plays its reports are about one data, in the other half about another:
-neighbours by replacement. The others' true answers stay as they are (the attacker of the definition knows them), and
-all noise is drawn anew. A play takes a run's own road: the fleet's accounts and its source of noise, shares where they
-are made, the front door, the trust model's counts. What is observed of a poll are the estimates of two values, part of
-what a run may release; that nothing else tells (how many reports, of which key) is for tests/attacks to show.
+neighbours by replacement. The claim is for any data of the others, so theirs is evenly spread: what an audit finds
+rests on nothing private and may be shown. The attacker of the definition knows it, and all noise is drawn anew. A play
+takes a run's own road: the fleet's accounts and its source of noise, shares where they are made, the front door, the
+trust model's counts. What is observed of a poll are the estimates of two values, part of what a run may release; that
+nothing else tells (how many reports, of which key) is for tests/attacks to show.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ class CanaryPoll:
         """Whether the others' part of the tally is drawn from its exact law."""
         many = self.others > max(MANY, self.mechanism.tally_cells)
         return trust.exact and (self.drawn or many)
+
+
+def evenly(reports: int, values: int) -> NDArray[np.int64]:
+    """So many reports spread over so many values, as evenly as can be: int64[values]."""
+    return np.bincount(np.arange(reports) % values, minlength=values).astype(np.int64)
 
 
 def audit_polls(

@@ -21,7 +21,7 @@ from device_poll.cohorts import draw_cohorts
 from device_poll.fleet import NearestAnswers, SimulatedFleet
 from device_poll.population import Population, assign_items
 from embed.compact import CompactEmbeddings, compact
-from experiments.audit.polls import CanaryPoll
+from experiments.audit.polls import CanaryPoll, evenly
 from experiments.folder.layout import DEVICES, STATEMENT, Round
 from experiments.folder.store import RunFolder, StoreError
 from experiments.refine.job import RefineJob
@@ -95,11 +95,8 @@ def polls_with_canary(
     """
     own = int(np.argmin([len(cohort) for cohort in fleet.cohorts.answering]))
     device = int(fleet.cohorts.answering[own][0])
-    choice = Choice(len(slates[own]))
-    votes = choice.counted(fleet.true_answers(slates[own], own).values)[: choice.none]
     # Of equal candidates only the first can be voted for.
-    distinct = np.sort(np.unique(slates[own].codes, axis=0, return_index=True)[1])
-    rare = distinct[np.argsort(votes[distinct], kind="stable")][:2]
+    rare = np.sort(np.unique(slates[own].codes, axis=0, return_index=True)[1])[:2]
     vectors = slates[own].decode()
     worlds = [_replaced(fleet, population, device, vectors[i]) for i in rare]
     answers = [[world.true_answers(slate, r).values for world in worlds] for r, slate in enumerate(slates)]
@@ -116,7 +113,7 @@ def polls_with_canary(
                 key=job.name,
                 mechanism=job.randomizer(len(values)),
                 values=values,
-                counts=np.bincount(first[~differs], minlength=len(values)),
+                counts=evenly(int((~differs).sum()), len(values)),
                 worlds=(first[differs], second[differs]),
                 asked=rare.astype(np.int64),
             )

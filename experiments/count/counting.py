@@ -34,9 +34,11 @@ from experiments.metrics import write_metrics
 from experiments.noise import noise_in_words
 from experiments.progress import bar
 from experiments.setting import Setting
+from experiments.stages import PolledOnce
 from experiments.statement.count import EXACT_LAW, PROTECTED, build_statement
 from experiments.statement.facts import guarantee, kept
 from privacy.ledger_stores import SimulatedLedger
+from privacy.poll import Fleet
 from privacy.randomness import NoiseSource
 
 log = logging.getLogger("synthpoll")
@@ -126,9 +128,10 @@ class Counting:
             came, paid = sum(reports[key] for key in complete), group.paid(self.shared)
             # Of who was forgotten on request since then, nobody knows any more what they answered.
             if paid < came - self.shared.ledger.summary().forgotten * self.job.reports:
+                told = f"{came} reports" if self.job.always_reports else "reports"
                 raise StoreError(
-                    f"{self.setting.folder.path} has {came} reports of {', '.join(complete)}, but its ledger has "
-                    f"debits for {paid}; give the ledger that the run was begun with"
+                    f"{self.setting.folder.path} has {told} of {', '.join(complete)}, but its ledger has debits for "
+                    f"{paid if self.job.always_reports else 'fewer'}; give the ledger that the run was begun with"
                 )
 
     def statement(self) -> dict[str, Any]:
@@ -148,7 +151,7 @@ class Counting:
             if wanted:
                 measured = self.setting.timings.measure(0, f"{group.name}: play")
                 with measured, bar(console, f"{group.name}: collecting") as advance:
-                    results = play(self.job, group, wanted, self._accounts(group), advance)
+                    results = play(self.job, group, wanted, self._accounts(group), advance, self._once(group))
                 for key in wanted:
                     write_result(folder, key.key, results.pop(key.key))
                     log.info("%s complete", key.key)
@@ -167,6 +170,12 @@ class Counting:
     def write_pages(self) -> Sequence[Path]:
         """Of the keys that are complete."""
         return write_pages(self.setting.folder.path)
+
+    def _once(self, group: Group) -> Callable[[Fleet], Fleet]:
+        if not self.job.polled_once:
+            return lambda fleet: fleet
+        mark = layout.polled(group.name)
+        return lambda fleet: PolledOnce(fleet=fleet, folder=self.setting.folder, mark=mark)
 
     def _accounts(self, group: Group) -> Accounts | None:
         """In the shared file; else, report by report, in a ledger of the group's own. The plan fits the caps (Job)."""

@@ -213,9 +213,10 @@ class CountJob(Job):
                 f"release.post_processing is {self.rule.post_processing!r}, whose counts add up to the number of "
                 "reports, which nulls=never does not publish; use 'none' or 'threshold', or nulls=always"
             )
-        if self.randomizer(self.values).counts_add_up and not self.trust.baseline:
+        mechanism = self.randomizer(self.values)
+        if mechanism.counts_add_up and not self.trust.baseline:
             raise ValueError(
-                "mechanism is randomized_response, whose counts add up to the number of reports, which nulls=never "
+                f"mechanism is {mechanism.name}, whose counts add up to the number of reports, which nulls=never "
                 "does not publish; use another mechanism, or nulls=always"
             )
 

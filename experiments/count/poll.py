@@ -8,8 +8,9 @@ what their devices hold (groups.py); `play` is the same for all: ask, answer, co
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from aggregate.histogram import Histogram, ReleaseRule, critical_value
-from aggregate.intake import check_minimum_batch
+from aggregate.intake import BatchError, check_minimum_batch
 from aggregate.trust import Collected
 from device_poll.accounts import Accounts
 from device_poll.events.held import SentReport
@@ -129,12 +130,36 @@ class Group(Protocol):
 
 
 def play(
-    job: CountJob, group: Group, wanted: Sequence[Key], accounts: Accounts | None, advance: Advance
+    job: CountJob,
+    group: Group,
+    wanted: Sequence[Key],
+    accounts: Accounts | None,
+    advance: Advance,
+    once: Callable[[Fleet], Fleet] = lambda fleet: fleet,
 ) -> dict[str, Result]:
     """Poll the wanted keys together, and decide on each. Raises BatchError or PopulationError for too few reports.
 
-    Which keys are wanted together changes no result.
+    Which keys are wanted together changes no result. `once`: what keeps a fleet from being polled a second time.
     """
+    try:
+        return _played(job, group, wanted, accounts, advance, once)
+    except BatchError as error:
+        if job.always_reports:
+            raise
+        raise BatchError(
+            f"a key of {group.name} has fewer reports than are certain to come from minimum_batch={job.minimum_batch} "
+            "devices (how many is not told under nulls=never); ask more devices or lower minimum_batch"
+        ) from error.with_traceback(None)
+
+
+def _played(
+    job: CountJob,
+    group: Group,
+    wanted: Sequence[Key],
+    accounts: Accounts | None,
+    advance: Advance,
+    once: Callable[[Fleet], Fleet],
+) -> dict[str, Result]:
     rngs = {key.key: _secret(job, group, key) for key in wanted}
     fleet = group.fleet(accounts)
     asks = [
@@ -155,7 +180,7 @@ def play(
             check_minimum_batch(tallies[ask.use_case].reports, ask.use_case, job.least_reports)
         collected = {a.use_case: job.trust.conclude(a, tallies[a.use_case], rngs[a.use_case]) for a in asks}
     else:
-        collected = job.trust.collect(fleet.answer(asks, advance), asks, job.least_reports, rngs)
+        collected = job.trust.collect(once(fleet).answer(asks, advance), asks, job.least_reports, rngs)
     spent = None
     if accounts is not None:
         accounts.ledger.verify()
@@ -163,7 +188,7 @@ def play(
     results = {}
     for key, ask in zip(wanted, asks, strict=True):
         of_key, null = _of_values(key, collected.pop(key.key))
-        results[key.key] = _decide(job, key, ask, of_key, null, group.truth(fleet, key, of_key), spent)
+        results[key.key] = _decide(job, key, ask, of_key, null, group.truth(fleet, key, of_key), spent, group.noise)
     return results
 
 
@@ -184,6 +209,7 @@ def _decide(
     null: Estimate | None,
     truth: Truth,
     spent: float | None,
+    noise: NoiseSource,
 ) -> Result:
     try:
         decided = job.rule.decide(ask, collected, key.values or ())
@@ -191,7 +217,7 @@ def _decide(
         raise PopulationError(f"{key.key}: {error}") from None
     histogram, more = decided.histogram, dict(decided.more)
     if not job.always_reports:
-        histogram = _without_reports(job, key, histogram)
+        histogram = _without_reports(job, key, histogram, noise)
     if null is not None:
         reports = max(null.reports, 1)
         more |= {"nothing": float(null.counts[0]) / reports, "nothing_stderr": float(null.stderr[0]) / reports}
@@ -244,25 +270,40 @@ def _decide(
     )
 
 
-def _without_reports(job: CountJob, key: Key, histogram: Histogram) -> Histogram:
+_DITHER = 0.3  # standard errors: hides what a count says about n, and adds 4.4% to its standard error
+
+
+def _without_reports(job: CountJob, key: Key, histogram: Histogram, noise: NoiseSource) -> Histogram:
     """The histogram as it would be if the most reports had come that can: with standard errors that are no smaller, and
     nothing from which to tell how many came, which depends on what devices hold.
+
+    A count is (t - n q) / (p - q) for a whole number t, so all its digits together say which n it can be. Gaussian
+    noise many times wider than the steps 1 / (p - q) of that lattice is added to each.
     """
     reports = key.expected_reports
-    stderr = np.array([job.trust.standard_error(key.mechanism, reports, max(n, 0.0)) for n in histogram.counts])
+    held = np.maximum(histogram.counts, 0.0)
+    stderr = np.array([job.trust.standard_error(key.mechanism, reports, float(n)) for n in held])
+    rng = noise.of("dither", key.key, histogram.counts).generator(Stage.SHUFFLE, round=0)
+    counts = histogram.counts + _DITHER * stderr * rng.standard_normal(len(stderr))
+    stderr = stderr * math.sqrt(1 + _DITHER**2)
     assert isinstance(job.release, ReleaseRule)  # fragments are asked for once, and always answered
     half = critical_value(job.release.confidence, job.release.correction, max(histogram.looked_at, 1)) * stderr
+    order = np.argsort(-counts, kind="stable")
     return replace(
         histogram,
-        stderr=stderr,
-        lower=np.clip(histogram.counts - half, 0, reports),
-        upper=np.clip(histogram.counts + half, 0, reports),
-        p_values=norm.sf(histogram.counts / stderr),
+        values=tuple(histogram.values[int(i)] for i in order),
+        counts=counts[order],
+        processed=counts[order],
+        stderr=stderr[order],
+        lower=np.clip(counts - half, 0, reports)[order],
+        upper=np.clip(counts + half, 0, reports)[order],
+        p_values=norm.sf(counts / stderr)[order],
         reports=reports,
     )
 
 
 def _secret(job: CountJob, group: Group, key: Key) -> np.random.Generator:
     """What the shuffler, the aggregators and a trusted server draw for a key, whichever keys are played with it."""
-    noise = group.noise.of(job.trust.name, key.key, key.needs.digest)
+    told = json.dumps(dict(job.trust.parameters(key.mechanism)), sort_keys=True)
+    noise = group.noise.of(job.trust.name, key.key, key.needs.digest, told)
     return noise.generator(Stage.SHUFFLE, round=0)

@@ -45,6 +45,11 @@ ROUNDS, KEYS, DIFFERENCES, ARMS = "rounds", "segments", "differences", f"{ORACLE
 SWEEP = "sweep.json"
 
 
+def polled(group: str) -> str:
+    """That a group of keys was polled, where a second poll would have other noise."""
+    return f"{ORACLE}/polled-{group}.json"
+
+
 def truth(name: str) -> str:
     """Where the truth of a file is: beside it, under oracle/."""
     place, _, file = name.rpartition("/")
@@ -133,6 +138,11 @@ class Round:
     def shares(self) -> str:
         """Known, true and estimated shares, where a population's truth is known."""
         return f"{self.place}/{ORACLE}/shares.csv"
+
+    @property
+    def polled(self) -> str:
+        """That it was polled, where a second poll would have other noise."""
+        return f"{self.place}/{ORACLE}/polled.json"
 
     @property
     def report_log(self) -> str:

@@ -73,6 +73,11 @@ class RefineJob(Job):
         return self.devices.brought
 
     @property
+    def unit(self) -> str | None:
+        """A person, an item, or a part of a person's items."""
+        return str(self.devices.unit)
+
+    @property
     def values(self) -> int:
         """The answers to a slate of full size."""
         return Choice(self.candidates).answers

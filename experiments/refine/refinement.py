@@ -36,7 +36,7 @@ from experiments.refine.records import RoundWriter
 from experiments.refine.release import release
 from experiments.refine.report import print_header, print_rounds, print_shares, write_plots
 from experiments.setting import Setting
-from experiments.stages import StagedFleet, StagedGenerator, Stages, effort
+from experiments.stages import PolledOnce, StagedFleet, StagedGenerator, Stages, effort
 from experiments.statement.refine import build_statement
 from privacy.poll import Choice
 from privacy.randomness import Stage, generator, seed_sequence
@@ -213,6 +213,9 @@ class Arm:
         staged = replace(self.rules, generator=StagedGenerator(generator=self.rules.generator, stages=stages))
         while state.number < job.rounds:
             number = state.number
+            if job.polled_once and self.name is None:
+                once = PolledOnce(fleet=self.oracle.fleet, folder=self.folder, mark=Round(number).polled)
+                fleet = StagedFleet(fleet=once, stages=stages)
             with stages.of(number):
                 advance = stages.enter("encode slate", "encoding")
                 following, record = play_round(state, staged, fleet, job.seed, self.of.setting.noise, advance)

@@ -22,13 +22,13 @@ Audits = list[dict[str, Any]]
 
 
 def kept_audits(files: RunFiles) -> Audits:
-    """All audits of a run, from audit.json, or where that is gone from the statement.
+    """All audits of a run: those in audit.json, and those in the statement that are not there any more.
 
     Raises the error of `files` (StoreError) for a file that has something else there.
     """
-    if files.has(AUDIT):
-        return _checked(files, AUDIT, files.content(AUDIT))
-    return stated_audits(files) if files.has(STATEMENT) else []
+    kept = _checked(files, AUDIT, files.content(AUDIT)) if files.has(AUDIT) else []
+    stated = stated_audits(files) if files.has(STATEMENT) else []
+    return [*(audit for audit in stated if audit not in kept), *kept]
 
 
 def stated_audits(files: RunFiles) -> Audits:

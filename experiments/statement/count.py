@@ -22,6 +22,7 @@ from experiments.statement.facts import (
     summary,
 )
 from experiments.statement.page import fabricated, spent_table
+from privacy.budget import micro_epsilon
 
 PROTECTED = "one device with all of its data"
 EXACT_LAW = "NumPy's PCG64, no cryptographic source, since tallies are drawn from their law and no device reports"
@@ -100,9 +101,10 @@ def _lifetime(job: CountJob, a_day: float) -> str:
             "No lifetime cap is set: a use case that goes on at this rate spends "
             f"{a_day * _MONTH:g} in {_MONTH} days and {a_day * _YEAR:g} in a year, without end."
         )
+    days = job.caps.budget.lifetime // micro_epsilon(a_day)
     return (
         f"A device's lifetime cap over all runs and use cases is {job.caps.lifetime:g}: it stays silent for good after "
-        f"{int(job.caps.lifetime // a_day)} such day{'s' if job.caps.lifetime // a_day != 1 else ''}."
+        f"{days} such day{'s' if days != 1 else ''}."
     )
 
 
@@ -189,7 +191,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             "up (basic composition; behind a shuffler and in a sum as a group), whatever key they are of. Keys are "
             "never combined on the server, and no device is in two segments.",
             "",
-            "| key | reports | elements looked for |",
+            f"| key | reports{'' if job.always_reports else ', at most'} | elements looked for |",
             "| --- | --- | --- |",
             *rows,
         ],
@@ -203,17 +205,26 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
                 "happened on the device, and is not protected. No count of reports is published."
             ),
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
-            f"- Floating point: {statement['trust']['floating_point']}.",
+            "- Floating point: tallies were drawn from their law in floats; on real devices "
+            + f"{statement['trust']['floating_point']}."
+            if job.exact
+            else f"- Floating point: {statement['trust']['floating_point']}.",
             fabricated(statement),
         ],
         "What is released, what is not, what is kept": [
-            "- Released: for each key the elements that the release rule let out, with counts and intervals, the "
-            "number of reports, how many elements were looked at and how many withheld, and this statement.",
+            "- Released: for each key the elements that the release rule let out, with counts and intervals, "
+            + ("the number of reports, " if job.always_reports else "the most reports that could have come, ")
+            + "how many elements were looked at and how many withheld, and this statement.",
             "- Not released and not kept: single reports, tallies, and estimates of withheld elements. They exist in "
             "memory while a key is judged. What only a simulation can know (true counts of released elements, scores) "
             "is under oracle/, which must not be handed on.",
             "- Withheld is not secret: the reports less the released counts tell about how many reports were of all "
-            "withheld elements together, exactly as they were counted with randomized response and subset selection, "
+            + (
+                "withheld elements and of nothing "
+                if job.always_reports and not job.asked_once
+                else "withheld elements "
+            )
+            + "together, exactly as they were counted with randomized response and subset selection, "
             "and of the only one if there is one. That is as private as what was released.",
         ],
     }

@@ -141,6 +141,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
         "trust_models": _trust_models(terms),
         "thresholds": {
             "minimum_batch": job.minimum_batch,
+            "least_reports": max(2, job.least_reports),
             "reports_claimed": terms.reports,
             "colluding_devices": trust.colluding,
         },
@@ -271,6 +272,11 @@ def simulation(statement: Mapping[str, Any]) -> str:
     """Why the run protects nobody, where what devices draw comes from the seed; else nothing."""
     if statement["noise"]["from"] == "system":
         return ""
+    if not statement["trust"]["repeats"]:
+        return (
+            "SIMULATION: the masks of devices' shares come from the seed of this run, and whoever knows it and sees "
+            "the shares can put them together; the noise on the sums is the operating system's."
+        )
     return (
         "SIMULATION: the noise of this run comes from its seed, and whoever knows the seed can take it off; the "
         "statement holds for the mechanism, and for runs with noise=system."
@@ -310,5 +316,8 @@ def summary(statement: dict[str, Any], local: str, where: str) -> str:
     told.append(f"Protected unit: {unit['protected']}.")
     if not unit["is_a_person"]:
         told.append("This unit is smaller than a person.")
-    told.append(simulation(statement) or "Devices' noise came from the operating system and is no function of a seed.")
+    told.append(
+        simulation(statement)
+        or f"The noise of {trust['noise_from'].rstrip(',')} comes from the operating system, and no seed repeats it."
+    )
     return " ".join(told)

@@ -127,7 +127,7 @@ def _models(statement: dict[str, Any]) -> list[str]:
                 f"{row['standard_error']:.1f}",
             ]
         )
-    reports, batch = statement["accuracy"]["reports"], statement["thresholds"]["minimum_batch"]
+    reports, batch = statement["accuracy"]["reports"], statement["thresholds"]["least_reports"]
     head = [
         "trust model",
         f"epsilon, {reports} reports",
@@ -175,9 +175,8 @@ def _bounds(statement: dict[str, Any]) -> list[str]:
         "influence.",
         f"- A round with fewer than {thresholds['minimum_batch']} reports is refused, and nothing of it is counted. "
         f"Devices that an attacker is assumed to control: {thresholds['colluding_devices']}.",
-        f"- {sampling['opted_in']} of {sampling['devices']} devices opted in (rate {sampling['opt_in_rate']:g}); a "
-        "device "
-        "that did not is never asked.",
+        f"- {sampling['opted_in']} of {sampling['devices']} devices may be asked in this run (opt-in rate "
+        f"{sampling['opt_in_rate']:g}); of these, one whose owner said no in its ledger stays silent.",
         f"- Each round asks {sampling['asked_per_round']} devices ({sampling['rate_per_round']:.1%}), of which a "
         "share of "
         f"{sampling['availability']:g} is reachable. Who is asked is known to the server, so sampling is credited with "
@@ -252,7 +251,8 @@ def _released(statement: dict[str, Any]) -> list[str]:
         "number of reports, the data set in dataset/ and this statement.",
         "- Not released: device texts, their vectors, single reports, senders. What only a simulation can know (true "
         "votes, evaluation) is under oracle/, which must not be handed on.",
-        "- Kept: single reports live in memory for one round; tallies stay in the run folder until it is deleted. "
+        "- Kept: single reports live in memory for one round (those of a watched device also under oracle/); "
+        "tallies stay in the run folder until it is deleted. "
         "Devices' "
         "vectors are cached encrypted on the simulating machine (embeddings/devices.* in the cache) until deleted.",
     ]

@@ -187,3 +187,14 @@ def test_two_processes_may_add_devices_at_once(tmp_path):
         assert one.accounts == two.accounts == 4
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM identities").fetchone() == (1,)
+
+
+def test_a_file_takes_one_unit_of_mail(tmp_path):
+    """Else who said no as a person would be asked as the item anna/0, with a budget of its own."""
+    path = tmp_path / "ledger.db"
+    with opened(path, unit="user") as ledger:
+        ledger.opt_out(np.array([0]))
+    with pytest.raises(LedgerError, match=r"has accounts of devices\.unit=user, and this run has item: what a person"):
+        DeviceLedger(path, device_ids=("anna/0", "anna/1"), budget=CAPS, unit="item")
+    with opened(path, unit="user"), opened(path, ("device 0",)):  # use cases have no such choice
+        pass
