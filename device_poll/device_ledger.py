@@ -39,6 +39,8 @@ class DeviceLedger(SQLiteLedger):
     Raises LedgerError as SQLiteLedger does; for a file whose accounts go by number, as those of earlier versions,
     unless it was made for exactly these devices; and for an id twice. `may_join` False: also for an id without an
     account.
+    `unit`: what a device of a mail corpus stands for ('user', 'item', 'split'); a file takes one of them, since what a
+    person decided and spent would not be known to the pseudo-devices that are made of the same person.
     """
 
     def __init__(
@@ -108,8 +110,7 @@ class DeviceLedger(SQLiteLedger):
         elif row[0] != self._unit:
             raise LedgerError(
                 f"{self._path} has accounts of devices.unit={row[0]}, and this run has {self._unit}: what a person "
-                f"decided and spent there would not count here; give devices.unit={row[0]}, or another ledger for other "
-                "people"
+                f"decided and spent there would not count here; give devices.unit={row[0]}, or a ledger of other people"
             )
 
     def _numbered(self) -> bool:

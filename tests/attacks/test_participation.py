@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import experiments.count.poll
@@ -21,6 +22,7 @@ from device_poll.events.activity import Activity
 from device_poll.events.fleet import EventFleet
 from device_poll.events.held import Held
 from privacy.audit import AuditResult, audit_run
+from privacy.mechanism import Tally
 from privacy.poll import ReportBatch
 from privacy.randomness import NoiseSource, Stage
 from privacy.unary_encoding import OptimizedUnaryEncoding
@@ -203,3 +205,33 @@ def test_an_audit_of_two_runs_finds_no_more_than_both_cost() -> None:
 def test_two_runs_with_one_key_are_found() -> None:
     """Negative control: with shared noise the released tallies differ in the one answer and in nothing else."""
     assert refuted(audited(two_runs(SharedKey), 2 * EPSILON, trials=1500))
+
+
+def plausible(counts: np.ndarray, mechanism: Any, most: int) -> list[int]:
+    """The numbers of reports n with which every count is (t - n q) / (p - q) for a whole number t."""
+    zero, one = (mechanism.estimate(Tally(sums, 1, mechanism.parameters)).counts[0] for sums in np.eye(2, 8, dtype=int))
+    lattice = 1.0 / abs(zero - one)  # p - q
+    offset = -mechanism.estimate(Tally(np.zeros(8, dtype=np.int64), 1, mechanism.parameters)).counts[0] * lattice  # q
+    ns = np.arange(1, most)
+    t = counts[:, None] * lattice + ns[None, :] * offset
+    return ns[(np.abs(t - np.rint(t)) < 1e-6).all(axis=0)].tolist()
+
+
+@pytest.mark.parametrize("dithered", [True, False], ids=["now", "former"])
+def test_no_released_count_tells_how_many_reports_came(tmp_path, monkeypatch, dithered):
+    """Under nulls=never: all digits of a count are a lattice that shifts with the number of reports."""
+    if not dithered:  # negative control
+        monkeypatch.setattr(experiments.count.poll, "_DITHER", 0.0)
+    files = write_files(tmp_path / "files")
+    (tmp_path / "list.txt").write_text("\n".join("abcdefgh") + "\n")
+    folder = play(
+        tmp_path / "run", files, "health_types", "nulls=never", f"vocabulary.path={tmp_path / 'list.txt'}",
+        "release.minimum_count=1", "release.threshold=0", "release.false_discovery_rate=0.5",
+    )  # fmt: skip
+    place = folder / "segments" / "health_types"
+    counts = np.array(pq.read_table(place / "histogram.parquet")["count"].to_pylist())
+    sent = json.loads((place / "oracle" / "metrics.json").read_text())["reports_sent"]
+    mechanism = OptimizedUnaryEncoding(epsilon=2.0, domain_size=8)
+    found = plausible(counts, mechanism, 4001)
+    assert len(counts) > 2 and 0 < sent < 4000
+    assert (sent in found and len(found) < 5) if not dithered else found == []
