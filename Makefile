@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases test lint format clean-kernels clean
+.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases test soak lint format clean-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F 
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest
+
+soak: $(STAMP)  ## tests that take an hour or so; docs/soak.md has what they printed last
+	SYNTHPOLL_SOAK=1 $(BIN)/python -m pytest -s tests/aggregate/test_released_elements.py
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

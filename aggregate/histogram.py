@@ -266,8 +266,9 @@ def count_needed(
 
     By `standard_error(reports, count)` and the normal law: the bar is where a count equals the largest of
     minimum_count, `threshold` and the discoveries' own score in its standard errors; the count needed exceeds it by
-    norm.ppf(power) standard errors. `others`: how many other elements are discoveries for certain (0, the least
-    favourable, asks for most). Raises ValueError for a power below one half.
+    norm.ppf(power) standard errors. It is too low where only a few reports name a value by chance (lists at epsilon 10
+    and above): there the rule's own tails are not normal. `others`: how many other elements are discoveries for certain
+    (0, the least favourable, asks for most). Raises ValueError for a power below one half.
     """
     if not 0.5 <= power < 1:
         raise ValueError(f"power is {power}; expected a probability from 0.5 to below 1")
