@@ -56,7 +56,13 @@ def _of_count(run: Run, job: CountJob, device: int | str) -> str:
             f"this run drew its tallies from their exact law, without reports (population={job.devices} is above "
             f"exact_above={int(job.exact_above)}); run it with exact_above={job.devices} to have logs"
         )
-    if run.folder.read_json(STATEMENT)["ledger"]["kept"] == "file" and job.ledger is None:
+    statement = run.folder.read_json(STATEMENT)
+    if "noise" not in statement:
+        raise StoreError(
+            f"{run.folder.path} is a run of an earlier version, whose reports had other noise; its reports cannot be "
+            "made again"
+        )
+    if statement["ledger"]["kept"] == "file" and job.ledger is None:
         raise PopulationError(
             f"{run.folder.path} debited a ledger file, which alone knows which reports were refused for lack of "
             "budget; give it with --ledger FILE"

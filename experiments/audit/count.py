@@ -2,12 +2,11 @@
 
     (poll,) = canary_polls(folder, job)
 
-The key with the worst reports is attacked, where the worst others hide the canary, and the canary sends its full
-number of reports, every day up to the cap, for this one key: the run claims for all of them together. The two values
-are those that the worst others report and that are different to the mechanism. All other reports are true of what the
-run's devices held, and as many as were sent. Which of the run's reports the canary's stand for, and, with a shared
-ledger, which were refused for lack of budget, is in no run folder, so those that are too many are taken away blindly.
-The claim is for any data of so many reports, so whose they are does not matter.
+The key with the worst reports is attacked, and the canary sends its full number of reports, every day up to the cap,
+for this one key: the run claims for all of them together. Its two values are the first that are different to the
+mechanism. The others answer evenly, and as many reports come as were sent. Which of the run's reports the canary's
+stand for, and, with a shared ledger, which were refused for lack of budget, is in no run folder, so those that are too
+many are taken away blindly. The claim is for any data of so many reports, so whose they are does not matter.
 """
 
 from __future__ import annotations
@@ -51,8 +50,8 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
     different = np.sort(np.unique(values[:named], axis=0, return_index=True)[1])
     if len(different) < 2:
         raise StoreError(f"{worst} has no two values that are different to {key.mechanism.name}; there is no canary")
-    rare = different[:2]
-    first, second = (np.repeat(values[i : i + 1], job.reports, axis=0) for i in rare)
+    pair = different[:2]
+    first, second = (np.repeat(values[i : i + 1], job.reports, axis=0) for i in pair)
     return [
         CanaryPoll(
             key=worst,
@@ -60,7 +59,7 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
             values=values,
             counts=evenly(others, len(values)),
             worlds=(first, second),
-            asked=values[rare],
+            asked=values[pair],
             drawn=job.exact,
         )
     ]

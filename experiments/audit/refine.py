@@ -1,4 +1,4 @@
-"""The canary of a refinement: its items are a text that hardly any other device votes for, or a second such text.
+"""The canary of a refinement: its items are one of the run's candidates, or a second one.
 
     polls = canary_polls(folder, job)       # those that tell the two worlds apart: of disjoint cohorts, one
 
@@ -96,11 +96,11 @@ def polls_with_canary(
     own = int(np.argmin([len(cohort) for cohort in fleet.cohorts.answering]))
     device = int(fleet.cohorts.answering[own][0])
     # Of equal candidates only the first can be voted for.
-    rare = np.sort(np.unique(slates[own].codes, axis=0, return_index=True)[1])[:2]
+    pair = np.sort(np.unique(slates[own].codes, axis=0, return_index=True)[1])[:2]
     vectors = slates[own].decode()
-    worlds = [_replaced(fleet, population, device, vectors[i]) for i in rare]
+    worlds = [_replaced(fleet, population, device, vectors[i]) for i in pair]
     answers = [[world.true_answers(slate, r).values for world in worlds] for r, slate in enumerate(slates)]
-    if len(rare) < 2 or [int(world[0]) for world in answers[own]] != rare.tolist():
+    if len(pair) < 2 or [int(world[0]) for world in answers[own]] != pair.tolist():
         raise StoreError(f"round {own} has no two candidates that a canary can vote for; lower answer.none_below")
     polls = []
     for slate, (first, second) in zip(slates, answers, strict=True):
@@ -115,7 +115,7 @@ def polls_with_canary(
                 values=values,
                 counts=evenly(int((~differs).sum()), len(values)),
                 worlds=(first[differs], second[differs]),
-                asked=rare.astype(np.int64),
+                asked=pair.astype(np.int64),
             )
         )
     return polls

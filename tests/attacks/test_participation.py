@@ -83,7 +83,7 @@ def test_no_published_number_tells_how_many_reports_devices_had(tmp_path, experi
 
 def test_what_was_published_before_told_it(tmp_path, monkeypatch):
     """Negative control: with the counts that were published, and devices that send what they have."""
-    monkeypatch.setattr(experiments.count.poll, "_without_reports", lambda job, key, histogram: histogram)
+    monkeypatch.setattr(experiments.count.poll, "_without_reports", lambda job, key, histogram, noise: histogram)
     one, other = (
         play(tmp_path / f"run{i}", each, "new_words", "nulls=never", "minimum_batch=50")
         for i, each in enumerate((write_files(tmp_path / "one"), other_files(tmp_path / "other")))

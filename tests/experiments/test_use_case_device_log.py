@@ -19,6 +19,7 @@ from experiments.count.segments import DeviceNames, build_segments, fleet_of
 from experiments.device_log import device_log
 from experiments.finished import load_run
 from experiments.folder.store import StoreError
+from experiments.noise import noise_of
 from privacy.budget import MICRO, Budget, LedgerError, Token
 from privacy.device_log import read_log, reports_of
 from privacy.ledger_stores import SimulatedLedger
@@ -52,7 +53,7 @@ def test_the_log_is_what_left_the_device_to_the_last_bit(tmp_path, files, experi
     folder = play(tmp_path / "run", files, experiment, *overrides)
     job = job_of(files, experiment, *overrides)[0]
     for segment in build_segments(job)[0]:
-        fleet = fleet_of(job, NoiseSource.seeded(job.seed), segment, accounts_of(job, segment))
+        fleet = fleet_of(job, noise_in(folder), segment, accounts_of(job, segment))
         fleet.enroll()
         batches = [batch for day in range(job.days) for batch in fleet.send(day)]
         for device in (segment.first_device, segment.first_device + 17, segment.first_device + segment.devices - 1):
@@ -66,6 +67,12 @@ def test_the_log_is_what_left_the_device_to_the_last_bit(tmp_path, files, experi
                 entry = told[dictionary.key]
                 assert entry.algorithm == algorithm
                 assert (reports_of(entry, dictionary.mechanism) == sent).all()
+
+
+def noise_in(folder):
+    """The source of a run's noise."""
+    run = load_run(folder)
+    return noise_of(run.job, run.folder, run.config)
 
 
 def accounts_of(job, segment):
@@ -138,6 +145,15 @@ def test_a_run_without_reports_has_no_logs(tmp_path, files):
         device_log(folder, 3)
 
 
+def test_a_run_of_an_earlier_version_had_other_noise(tmp_path, files):
+    folder = play(tmp_path / "run", files, "emoji")
+    told = json.loads((folder / "privacy.json").read_text())
+    del told["noise"]
+    (folder / "privacy.json").write_text(json.dumps(told))
+    with pytest.raises(StoreError, match="a run of an earlier version, whose reports had other noise"):
+        device_log(folder, 3)
+
+
 def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(StoreError, match=r"has no config\.yaml"):
         device_log(tmp_path, 3)
@@ -172,7 +188,7 @@ def test_under_other_trust_models(tmp_path, files, experiment, trust):
     overrides = overrides or ("opt_in=0.7", f"trust={trust}")
     job = job_of(files, experiment, *overrides)[0]
     folder = play(tmp_path / "run", files, experiment, *overrides)
-    (group, *_), _ = build_groups(job, NoiseSource.seeded(job.seed))
+    (group, *_), _ = build_groups(job, noise_in(folder))
     key = group.keys[0]
     ask = Ask(use_case=key.key, round=0, mechanism=key.mechanism, needs=key.needs)
     sent = {}
