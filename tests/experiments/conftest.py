@@ -10,8 +10,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
+import experiments.run
 from experiments.launch import load_job
 from experiments.run import run_job
+from privacy.randomness import NoiseSource
 
 Run = Callable[..., Path]
 
@@ -40,6 +42,12 @@ def smoke(tmp_path, compose_job) -> Run:
         return run_job(*job, console or Console(file=io.StringIO(), width=150))
 
     return run
+
+
+@pytest.fixture
+def unbound_noise(monkeypatch) -> None:
+    """Test double: noise that is not bound to the configuration, so that what ELSE a setting changes can be seen."""
+    monkeypatch.setattr(experiments.run, "noise_of", lambda job, folder, config: NoiseSource.seeded(job.seed))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

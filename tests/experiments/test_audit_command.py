@@ -118,11 +118,11 @@ def test_a_run_without_privacy_is_caught(run, job):
 
 def test_a_run_with_too_little_noise_is_caught_and_an_honest_one_is_not(run, job):
     canary, raw = canary_of(run, job), NoPrivacy(domain_size=41)
-    lax, honest = CentralBaseline(epsilon=8.0, delta=1e-6), CentralBaseline(epsilon=1.0, delta=1e-6)
+    lax, honest = CentralBaseline(epsilon=16.0, delta=1e-6), CentralBaseline(epsilon=1.0, delta=1e-6)
     assert attack(canary, lax, raw, (1.0, 1e-6), trials=2000).refutes_claim
     found = attack(canary, honest, raw, (1.0, 1e-6), trials=2000)
     assert not found.refutes_claim
-    assert attack(canary, lax, raw, (8.0, 1e-6)).refutes_claim is False
+    assert attack(canary, lax, raw, (16.0, 1e-6)).refutes_claim is False
 
 
 def test_as_many_devices_report_as_did_in_the_run(smoke, compose_job, tmp_path, monkeypatch):

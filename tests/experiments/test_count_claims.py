@@ -66,9 +66,9 @@ def test_who_agreed_to_another_run_is_not_asked_in_this_one(tmp_path, files):
     name = "segments/genmoji_fragments/segment.json"
     assert of(beside, name)["reports"] == of(alone, name)["reports"] < 1400
     ledger = str(tmp_path / "ledger.db")
-    logs = [json.loads(device_log(beside, device, ledger))["segments"] for device in range(40)]
-    assert logs == [json.loads(device_log(alone, device))["segments"] for device in range(40)]
-    assert 0 < sum(map(bool, logs)) < 40
+    logs = [bool(json.loads(device_log(beside, device, ledger))["segments"]) for device in range(40)]
+    assert logs == [bool(json.loads(device_log(alone, device))["segments"]) for device in range(40)]
+    assert 0 < sum(logs) < 40
 
 
 def test_a_ledger_without_the_debits_of_a_complete_key_is_refused(tmp_path, files, monkeypatch):

@@ -3,6 +3,7 @@
 golden.json was made by `python -m tests.experiments.test_golden FOLDER > golden.json`, which plays the runs below into
 that folder, when noise was bound to all that reports depend on and devices of a count began to report always. Whole
 numbers (tallies, votes, ids of texts) are compared to the last bit, floats to nine digits, which any machine gives.
+Noise is not bound to the configuration here (`unbound`): a new key of it, or another path, moves no number.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
+import experiments.run
 from experiments.launch import load_job
 from experiments.run import run_job
+from privacy.randomness import NoiseSource
 from tests.experiments.use_case_files import FILE, play, write_files
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -75,6 +78,11 @@ def _short(value: object) -> str:
         return str(value)
 
 
+@pytest.fixture(autouse=True)
+def unbound(unbound_noise) -> None:
+    """Test double, see there."""
+
+
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Any]:
     return json.loads(GOLDEN.read_text(encoding="utf-8"))
@@ -119,4 +127,5 @@ def _played(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    experiments.run.noise_of = lambda job, folder, config: NoiseSource.seeded(job.seed)
     json.dump(_played(Path(sys.argv[1])), sys.stdout, ensure_ascii=False, indent=1)

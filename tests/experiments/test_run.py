@@ -148,7 +148,7 @@ def test_kill_9_and_resume(smoke, tmp_path):
     assert contents(tmp_path / "killed") == whole
 
 
-def test_arms_stay_under_oracle_and_change_nothing_else(smoke):
+def test_arms_stay_under_oracle_and_change_nothing_else(smoke, unbound_noise):
     plain = contents(smoke("plain"))
     folder = smoke("arms", "arms=[no_privacy,random_selection]")
     with_arms = {name: content for name, content in contents(folder).items() if not name.startswith("oracle/arms/")}

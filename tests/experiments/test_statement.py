@@ -35,7 +35,7 @@ def quick(smoke):
     return lambda name, *overrides, **how: smoke(name, "rounds=1", "evaluation.sample=20", *overrides, **how)
 
 
-def test_shuffling_changes_the_statement_and_nothing_else(quick):
+def test_shuffling_changes_the_statement_and_nothing_else(quick, unbound_noise):
     one, other = contents(quick("local")), contents(quick("shuffled", "trust=shuffled"))
     assert set(one) == set(other)
     assert {name for name in one if one[name] != other[name]} == STATEMENT | {

@@ -91,7 +91,7 @@ def test_segments_are_keys_of_their_own_and_are_compared(tmp_path, files):
         assert found["lower"][i] < found["difference"][i] < found["upper"][i]
 
 
-def test_two_use_cases_share_one_budget_and_one_run_asks_for_one_of_them(tmp_path, files):
+def test_two_use_cases_share_one_budget_and_one_run_asks_for_one_of_them(tmp_path, files, unbound_noise):
     """The daily two reports are picked over both; which of them the server asks for changes no report."""
     both = play(tmp_path / "costly", files, "safari_costly", "seed=3")
     energy = play(tmp_path / "energy", files, "safari_energy", "seed=3")
@@ -199,7 +199,7 @@ def test_public_files_have_no_truth(tmp_path, files):
     assert "true_count" not in table(folder / "segments" / "health_types" / "histogram.parquet")
 
 
-def test_post_processing_is_labelled_and_the_unbiased_count_stays(tmp_path, files):
+def test_post_processing_is_labelled_and_the_unbiased_count_stays(tmp_path, files, unbound_noise):
     plain = play(tmp_path / "plain", files, "health_types")
     folder = play(tmp_path / "norm", files, "health_types", "release.post_processing=norm_sub")
     one, two = (table(f / "segments" / "health_types" / "histogram.parquet") for f in (plain, folder))

@@ -30,13 +30,12 @@ def chances(kind: int, epsilon: float) -> tuple[Fraction, Fraction]:
     return Fraction(own, WORD), Fraction(other, WORD)
 
 
-def exact_law(width: int, own: Fraction, other: Fraction) -> list[Fraction]:
-    """P[0 .. width bits set] in whole numbers: no float, no approximation."""
-    one, zero, unit = int(other * WORD), WORD - int(other * WORD), WORD ** (width - 1)
+def exact_law(width: int, own: Fraction, other: Fraction) -> list[int]:
+    """P[0 .. width bits set] in WORD^-width: no float, no approximation."""
+    mine, one, zero = int(own * WORD), int(other * WORD), WORD - int(other * WORD)
     others = [math.comb(width - 1, k) * one**k * zero ** (width - 1 - k) for k in range(width)]
     return [
-        own * Fraction(others[k - 1] if k else 0, unit) + (1 - own) * Fraction(others[k] if k < width else 0, unit)
-        for k in range(width + 1)
+        mine * (others[k - 1] if k else 0) + (WORD - mine) * (others[k] if k < width else 0) for k in range(width + 1)
     ]
 
 
@@ -44,14 +43,15 @@ def exact_law(width: int, own: Fraction, other: Fraction) -> list[Fraction]:
 def test_the_bounds_are_the_tightest_that_keep_the_rate_exactly(width: int, kind: int, epsilon: float) -> None:
     own, other = chances(kind, epsilon)
     law = exact_law(width, own, other)
-    assert sum(law) == 1
+    unit = WORD**width
+    assert sum(law) == unit
     low, high = set_bit_bounds(width, float(own), float(other))
-    side = Fraction(FALSE_REFUSAL) / 2
+    side = Fraction(FALSE_REFUSAL) / 2 * unit
     assert sum(law[:low]) <= side and sum(law[high + 1 :]) <= side
     # Negative control: one bit tighter on either side breaks it.
     assert sum(law[: low + 1]) > side and sum(law[high:]) > side
     told = refusal_probability(width, float(own), float(other), low, high)
-    assert told == pytest.approx(float(sum(law[:low]) + sum(law[high + 1 :])), rel=1e-9)
+    assert told == pytest.approx(float(Fraction(sum(law[:low]) + sum(law[high + 1 :]), unit)), rel=1e-9)
     assert told <= FALSE_REFUSAL
 
 
@@ -61,7 +61,7 @@ def test_a_normal_approximation_would_refuse_honest_reports() -> None:
     law = exact_law(301, own, other)
     mean, spread = float(own + 300 * other), math.sqrt(float(own * (1 - own) + 300 * other * (1 - other)))
     beyond = math.floor(mean + 6 * spread)
-    assert float(sum(law[beyond + 1 :])) > 30 * FALSE_REFUSAL
+    assert Fraction(sum(law[beyond + 1 :]), WORD**301) > 30 * Fraction(FALSE_REFUSAL)
     assert set_bit_bounds(301, float(own), float(other))[1] > beyond
 
 
