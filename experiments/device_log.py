@@ -25,7 +25,7 @@ from experiments.count.job import CountJob
 from experiments.count.segments import DeviceNames
 from experiments.finished import Run, load_run
 from experiments.folder import layout
-from experiments.folder.layout import STATEMENT
+from experiments.folder.layout import STATEMENT, WATCHED
 from experiments.folder.store import StoreError
 from experiments.noise import noise_of
 from experiments.refine.job import RefineJob
@@ -95,10 +95,10 @@ def _segments(sent: Sequence[SentReport], mechanisms: Mapping[str, Mechanism]) -
 
 def _of_refinement(run: Run, job: RefineJob, device: str) -> str:
     """The records that a watched device left in oracle/report_log.json of every round."""
-    if job.watch != device:
+    if not run.folder.has(WATCHED) or run.folder.read_json(WATCHED)["device"] != device:
         raise PopulationError(
             "this run did not watch the device, and a run of the main job keeps the reports of a watched device only; "
-            "run it again with watch=ID"
+            "run it again with watch=ID and out=DIR"
         )
     segments: dict[str, LogSegment] = {}
     for path in layout.rounds(run.folder.path, lambda step: step.report_log):

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Speed and place cannot change a result, so they are no part of what identifies a run.
-NOT_IDENTITY = frozenset({"cache", "ledger", "out", "runs", "tracker", "workers"})
+# Speed, place and whose reports are kept cannot change a result, so they are no part of what identifies a run.
+NOT_IDENTITY = frozenset({"cache", "ledger", "out", "runs", "tracker", "watch", "workers"})
 
 
 class UsageError(Exception):

@@ -31,7 +31,7 @@ def load_run(folder: Path, *, oracle: bool = True) -> Run:
     if not files.has(CONFIG):
         raise CompareError(f"{folder} is not a run folder; expected {CONFIG} in it")
     config = flatten(files.yaml(CONFIG))
-    config.pop("watch", None)  # the id of a device is nobody's business on a page
+    config.pop("watch", None)  # of earlier versions: the id of a device is nobody's business
     if not isinstance(config.get("seed"), int):
         raise _no_number(folder, "seed", config)
     facts = files.json(FACTS) if files.has(FACTS) else {}

@@ -92,7 +92,7 @@ class Refinement:
         ownership = assign_items(items.users, job.devices.unit, job.devices.items_per_device)
         cohorts = draw_cohorts(len(ownership.device_ids), job.rounds, job.participation, job.seed)
         _check_cohorts(job, cohorts)
-        watch = ReportLog.of(job.watch, ownership.device_ids) if job.watch else None
+        watch = _watch(job, setting.folder, ownership)
         accounts = _accounts(job, setting, ownership, cohorts)
         console, timings = setting.console, setting.timings
         if any(items.skipped.values()):
@@ -247,6 +247,28 @@ class Arm:
         )
         self.folder.write_table(name, generation.corpus.to_table())
         return generation.corpus
+
+
+def _watch(job: RefineJob, folder: RunFolder, ownership: Ownership) -> ReportLog | None:
+    """The log of the device that the run was begun with; its id stays under oracle/.
+
+    Raises PopulationError if there is no such device, StoreError if the run was begun with another one or with none.
+    """
+    watch = ReportLog.of(job.watch, ownership.device_ids) if job.watch else None
+    if folder.has(layout.WATCHED):
+        if folder.read_json(layout.WATCHED)["device"] != job.watch:
+            raise StoreError(
+                f"{folder.path} was begun with another watch=ID (see {layout.WATCHED}); give the same, or choose another "
+                "folder with out=DIR"
+            )
+    elif watch is not None:
+        if folder.has(layout.FACTS):
+            raise StoreError(
+                f"{folder.path} was begun without watch=ID, and its reports are not kept; choose another folder with "
+                "out=DIR"
+            )
+        folder.write_json(layout.WATCHED, {"device": job.watch})
+    return watch
 
 
 def _check_cohorts(job: RefineJob, cohorts: Cohorts) -> None:

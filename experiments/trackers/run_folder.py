@@ -62,7 +62,7 @@ def tracked_run(folder: Path, experiment: str, config: str, sweep: Path | None, 
     """
     files = RunFiles(folder, oracle=oracle)
     parameters = flatten(files.yaml(CONFIG))
-    parameters.pop("watch", None)  # the id of a device is no tracker's business
+    parameters.pop("watch", None)  # of earlier versions: the id of a device is nobody's business
     facts, statement = files.json(FACTS), files.json(STATEMENT)
     known: dict[str, Any] = {name: facts[name] for name in _FACTS if name in facts}
     if not oracle:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import experiments.run
 from aggregate.secure_aggregation import SecureAggregation
 from device_poll.accounts import Accounts
 from device_poll.events.activity import Activity
@@ -19,6 +20,7 @@ from device_poll.events.fleet import EventFleet
 from device_poll.events.held import Held
 from device_poll.population import PopulationError
 from embed.compact import compact
+from experiments.folder.store import StoreError
 from privacy.budget import MICRO, Budget
 from privacy.ledger import Ledger
 from privacy.ledger_stores import SimulatedLedger
@@ -28,6 +30,7 @@ from privacy.randomness import NoiseSource
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.attacks.test_noise_used_twice import BATCH, DEVICES, SLATE, fleet
 from tests.device_poll.event_fleets import senders
+from tests.experiments.use_case_files import play, write_files
 
 OUE = OptimizedUnaryEncoding(epsilon=1.0, domain_size=9)
 SUM = SecureAggregation(epsilon=2.0, delta=1e-6).mechanism(lambda n: OUE, 9, BATCH)
@@ -143,3 +146,40 @@ def test_a_tally_that_was_drawn_is_not_drawn_again_without_who_was_forgotten():
     with pytest.raises(PopulationError, match="the poll cannot be played again"):
         some.shortcut(0, 0)
     assert replace(some, accounts=None).shortcut(0, 0)[0].reports == DEVICES
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+AGGREGATORS = ["trust=secure_aggregation", "trust.noise_by=aggregators"]
+
+
+@pytest.mark.parametrize("with_ledger", [False, True], ids=["", "ledger"])
+@pytest.mark.parametrize("job", ["refine", "count"])
+def test_noise_that_does_not_repeat_is_drawn_once(smoke, tmp_path, monkeypatch, job, with_ledger):
+    """The sum that was lost may have been seen: a second one over the same reports has other noise, and their
+    difference tells of both."""
+    given = [*AGGREGATORS, *([f"ledger={tmp_path / 'ledger.db'}", "caps.lifetime=100"] if with_ledger else [])]
+    files = write_files(tmp_path / "files")
+
+    def run():
+        if job == "refine":
+            return smoke("run", "rounds=1", "evaluation.sample=20", *given)
+        return play(tmp_path / "run", files, "health_types", *given)
+
+    def dying(self, *_):
+        raise Killed
+
+    first_result = {"refine": "write_arrays", "count": "write_table"}[job]
+    monkeypatch.setattr(experiments.run.RunFolder, first_result, dying)
+    with pytest.raises(Killed):
+        run()
+    monkeypatch.undo()
+    with pytest.raises((PopulationError, StoreError), match=r"polled before|cannot be"):
+        run()
+    # Negative control: without the mark it would be polled again.
+    if not with_ledger:
+        for mark in (tmp_path / "run").rglob("polled*.json"):
+            mark.unlink()
+        run()

@@ -29,6 +29,7 @@ from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import NoiseSource
 from privacy.subset_selection import SubsetSelection
 from privacy.unary_encoding import OptimizedUnaryEncoding
+from tests.experiments.conftest import contents
 from tests.experiments.use_case_files import EMOJI, job_of, play, write_files
 
 MECHANISMS = {
@@ -207,6 +208,22 @@ def test_under_other_trust_models(tmp_path, files, experiment, trust):
 def agreed(group, device: int) -> bool:
     """Where the fleet has no accounts, those who did not agree answer too."""
     return bool(group.agreed[device]) if isinstance(group, PromptGroup) else True
+
+
+def test_whom_a_run_watches_is_told_under_oracle_only_and_changes_nothing(smoke):
+    watched = smoke("watched", "watch=resident-000007", "rounds=1")
+    plain, told = contents(smoke("plain", "rounds=1")), contents(watched)
+    assert {name for name in told if told[name] != plain.get(name)} == {
+        "oracle/watched.json", "rounds/000/oracle/report_log.json"
+    }  # fmt: skip
+    assert [name for name, data in told.items() if b"resident-000007" in data] == ["oracle/watched.json"]
+    assert b"resident-000007" not in watched.with_name("watched.log").read_bytes()
+    for changed in (["watch=resident-000008"], []):
+        with pytest.raises(StoreError, match="was begun with another watch=ID"):
+            smoke("watched", "rounds=1", *changed)
+    with pytest.raises(StoreError, match="was begun without watch=ID"):
+        smoke("plain", "rounds=1", "watch=resident-000007")
+    assert contents(smoke("watched", "watch=resident-000007", "rounds=1")) == told
 
 
 @pytest.mark.parametrize("trust", ["shuffled", "secure_aggregation"])
