@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from hydra.errors import InstantiationException
 
-import device_poll.accounts
 import experiments.refine.refinement
 import experiments.run
 from device_poll.device_ledger import DeviceLedger
@@ -246,72 +245,6 @@ def test_a_ledger_that_does_not_fit_is_refused_before_any_work(smoke, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine" * 500
     if os.geteuid() == 0:
         assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_who_opts_out_is_not_asked_by_any_later_run_and_who_is_new_may_join(smoke, tmp_path):
-    """1,500 devices opted out and the next run polled them all, once; and one new device made a run refuse the file."""
-    path = tmp_path / "ledger.db"
-    with ledger_of(path, CAP_64) as ledger:
-        everybody = np.arange(DEVICES)
-        ledger.enroll(everybody, np.ones(DEVICES, dtype=bool))
-        ledger.opt_out(everybody[:600])
-    shared = (*LOOSE, f"ledger={path}", "caps.lifetime=64")
-    first = smoke("first", *shared)
-    assert of(first, "rounds/000/round.json")["reports"] == DEVICES - 600
-    second = smoke("second", *shared, "seed=1", "devices.seed=0", "devices.devices=1000")
-    assert of(second, "rounds/000/round.json")["reports"] == 1000 - 600
-    with ledger_of(path, CAP_64) as ledger:
-        assert not ledger.spent(everybody[:600]).any() and (ledger.spent(everybody[600:]) == 8 * MICRO).all()
-        assert ledger.accounts == 1000
-    with pytest.raises(PopulationError, match="round 0 has 0 devices that can report"):
-        with ledger_of(path, CAP_64) as ledger:
-            ledger.opt_out(everybody)
-        smoke("third", *shared, "seed=2", "devices.seed=0")
-
-
-def test_a_round_under_system_noise_is_on_the_day_of_the_clock(smoke, tmp_path, monkeypatch):
-    """The day is fixed by the first debit: a run that is killed before midnight goes on with it, and pays once."""
-    path, today = tmp_path / "ledger.db", [20_000]
-    monkeypatch.setattr(device_poll.accounts.time, "time", lambda: 86_400.0 * today[0] + 5)
-    shared = (*LOOSE, f"ledger={path}", "caps.lifetime=4", "noise=system")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        folder = experiments.run.RunFolder
-        write = folder.write_bytes
-
-        def dying(self, name, *args, **kwargs):
-            if name == "rounds/000/tally.npz":
-                raise Killed
-            write(self, name, *args, **kwargs)
-
-        patch.setattr(folder, "write_bytes", dying)
-        smoke("run", *shared)
-    with ledger_of(path) as ledger:
-        assert (ledger.spent_on(20_000, np.arange(DEVICES)) == 4 * MICRO).all()
-    today[0] += 1
-    run = smoke("run", *shared)
-    assert of(run, "rounds/000/round.json")["reports"] == DEVICES
-    assert (
-        of(run, "rounds/000/oracle/ledger.json")["day"] == 20_000 and of(run, "run.json")["ledger"]["first_day"] is None
-    )
-    with ledger_of(path) as ledger:
-        assert (everyone(ledger) == 4 * MICRO).all() and not ledger.spent_on(20_001, np.arange(DEVICES)).any()
-    # The same command in another folder has another key, so it is another spend, for which nobody has budget.
-    with pytest.raises(PopulationError, match="round 0 has 0 devices that can report"):
-        smoke("again", *shared)
-
-
-def test_simulated_days_need_seeded_noise(compose_job):
-    for overrides, said in (
-        (
-            ["experiment=smoke", "noise=system", "first_day=3"],
-            "first_day is 3, but with noise=system a poll is debited",
-        ),
-        (["experiment=emoji", "noise=system", "days=2"], "days is 2, but with noise=system a run plays one day"),
-        (["experiment=smoke", "noise=os"], "noise is 'os'; expected one of auto, system, seeded"),
-    ):
-        with pytest.raises(InstantiationException) as refused:
-            compose_job(*overrides)
-        assert said in str(refused.value.__cause__)
 
 
 def test_days_out_of_range_and_the_place_of_a_ledger(compose_job):
