@@ -258,8 +258,8 @@ def _watch(job: RefineJob, folder: RunFolder, ownership: Ownership) -> ReportLog
     if folder.has(layout.WATCHED):
         if folder.read_json(layout.WATCHED)["device"] != job.watch:
             raise StoreError(
-                f"{folder.path} was begun with another watch=ID (see {layout.WATCHED}); give the same, or choose another "
-                "folder with out=DIR"
+                f"{folder.path} was begun with another watch=ID (see {layout.WATCHED}); give the same, or choose "
+                "another folder with out=DIR"
             )
     elif watch is not None:
         if folder.has(layout.FACTS):
