@@ -20,6 +20,11 @@ from privacy.ledger import Ledger, Mask
 from privacy.ledger_pages import Consent
 from privacy.mechanism import Mechanism
 
+Closing = Callable[[str, str], None]
+"""Told which poll is about to send its first report, and a name of all that its reports depend on. Raises
+PopulationError for a poll that was sent before and depended on anything else: it would be a second poll of its devices.
+"""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Accounts:
@@ -28,7 +33,8 @@ class Accounts:
     `run` names the run, by a digest of its whole configuration and of its source of noise; `cost` gives the epsilon of
     one report; a poll for which fewer than `minimum_batch` devices can pay is called off. Round r is on the simulated
     day `first_day` + r; None: on the day of the `clock`, days since 1970 in UTC, that it was first debited on.
-    `repeatable` says that a round that is played again sends the very same reports and releases the very same counts.
+    `repeatable` says that a round that is played again sends the very same reports and releases the very same counts;
+    `reports_alone` that what is claimed holds for every report by itself, not only for a crowd of them.
     """
 
     ledger: Ledger = field(repr=False)
@@ -37,6 +43,7 @@ class Accounts:
     minimum_batch: int
     first_day: int | None = 0
     repeatable: bool = True
+    reports_alone: bool = True
     clock: Callable[[], int] = field(default=lambda: int(time.time()) // 86400, repr=False)
 
     def token(self, asked: str, round: int, *, day: int | None = None) -> Token:
@@ -135,11 +142,11 @@ class Accounts:
         return sent
 
     def check_whole(self, token: Token, leaving: int, *, alone: bool) -> None:
-        """Raise PopulationError where reports are not private `alone` and a poll that was closed is played again with
-        fewer: a second sum would tell what the others were.
+        """Raise PopulationError where the claim is not one of reports `alone` and a poll that was closed is played
+        again with fewer: a second sum, or a second crowd, would tell what the others were.
         """
         seal = self.ledger.seal_of(token)
-        if alone or seal is None or int(seal.partition(" ")[0]) == leaving:
+        if (alone and self.reports_alone) or seal is None or int(seal.partition(" ")[0]) == leaving:
             return
         raise PopulationError(
             f"devices withdrew or were forgotten after their reports of round {token.round} had left; under this trust "

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from device_poll.accounts import Accounts
+from device_poll.accounts import Accounts, Closing
 from device_poll.answering import AnswerRule, Answers, answer
 from device_poll.cohorts import Cohorts
 from device_poll.population import Population
@@ -84,7 +84,8 @@ class SimulatedFleet:
     """Devices in one process. `workers` is a speed knob; `watch`, if given, keeps the report log of one device.
 
     Of a round's reachable devices those answer whose owners agreed (`cohorts.members`); `accounts`, if given, debit
-    them for every poll, and who cannot pay, or did not agree in the ledger, stays silent.
+    them for every poll, and who cannot pay, or did not agree in the ledger, stays silent; `closing`, if given, is asked
+    before a poll's first report leaves.
     """
 
     answers: CohortAnswers = field(repr=False)
@@ -93,6 +94,7 @@ class SimulatedFleet:
     workers: int = 1
     watch: ReportLog | None = None
     accounts: Accounts | None = None
+    closing: Closing | None = field(default=None, repr=False)
 
     def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
         """Reports of those of each round's cohort that can pay for one.
@@ -139,6 +141,19 @@ class SimulatedFleet:
             leaving[leaving] = self.accounts.pay(token, devices[leaving], ask.mechanism)
         return leaving
 
+    def drawn(self, ask: Ask, counts: NDArray[np.int64]) -> NoiseSource:
+        """The noise of a tally that is drawn of these true answers, instead of reports. Closes the poll.
+
+        Raises PopulationError for a poll that was drawn before of other answers, or with devices that withdrew since.
+        """
+        noise = self.noise.of("tally", ask.digest, self.answers.digest, counts)
+        if self.accounts is not None:
+            token, leaving = self._token(self.accounts, ask.needs, ask.round), int(counts.sum())
+            self.accounts.check_whole(token, leaving, alone=False)
+            self.accounts.close([token], leaving, "drawn")
+        self._close(ask, noise)
+        return noise
+
     def book(self, needs: Any, mechanism: Mechanism, round: int) -> int:
         """How many devices have paid for a round that is over (Accounts.book); without accounts all that answered."""
         cohort = self.cohorts.answering[round]
@@ -152,7 +167,9 @@ class SimulatedFleet:
         devices = self.cohorts.answering[ask.round]
         position = int(np.searchsorted(devices, device))
         values, (block, place) = self._answers(ask.needs, ask.round).values, divmod(position, self.answers.block)
-        return self._privatized(ask, values, block, self._noise(ask, values))[place]
+        noise = self._noise(ask, values)
+        self._close(ask, noise)
+        return self._privatized(ask, values, block, noise)[place]
 
     def _reports(self, ask: Ask, advance: Advance | None) -> Iterator[ReportBatch]:
         choice, given = self.answers.choice(ask.needs), ask.mechanism.domain_size
@@ -164,6 +181,7 @@ class SimulatedFleet:
         devices, size, leaves = self.cohorts.answering[ask.round], self.answers.block, self.pay(ask)
         values = self._answers(ask.needs, ask.round).values
         noise = self._noise(ask, values)
+        self._close(ask, noise)
 
         def privatize(block: int) -> ReportBatch:
             part = slice(block * size, (block + 1) * size)
@@ -184,11 +202,15 @@ class SimulatedFleet:
         poll that is played again has the same noise, whatever owners have decided since.
         """
         paid = self.answered(ask.needs, ask.round)
-        digest = hashlib.sha256(paid.tobytes()).hexdigest()
+        digest = self.noise.of("paid", paid).fingerprint  # keyed: nobody can try out who is in it
         if self.accounts is not None:
             token = self._token(self.accounts, ask.needs, ask.round)
             digest = self.accounts.close([token], int(paid.sum()), digest)
         return self.noise.of(ask.digest, self.answers.digest, self.cohorts.answering[ask.round], digest, values)
+
+    def _close(self, ask: Ask, noise: NoiseSource) -> None:
+        if self.closing is not None:
+            self.closing(f"{ask.use_case}, round {ask.round}", noise.fingerprint)
 
     def _privatized(self, ask: Ask, values: NDArray[np.int64], block: int, noise: NoiseSource) -> Any:
         rng = noise.stream(Stage.PRIVATIZE, round=ask.round, chunk=block)

@@ -81,4 +81,5 @@ def accounts_in(ledger: Ledger, job: Job, config: str, noise: NoiseSource) -> Ac
         minimum_batch=job.minimum_batch,
         first_day=job.simulated_day,
         repeatable=job.trust.words.repeats,
+        reports_alone=job.trust.delta == 0,  # a central claim is one of a crowd
     )

@@ -20,6 +20,7 @@ import numpy as np
 from device_poll.events.held import SentReport
 from device_poll.population import PopulationError
 from experiments.accounts import accounts_to_read
+from experiments.closed_polls import ClosedPolls
 from experiments.count.counting import build_groups
 from experiments.count.job import CountJob
 from experiments.count.segments import DeviceNames
@@ -69,7 +70,7 @@ def _of_count(run: Run, job: CountJob, device: int | str) -> str:
         )
     job.check()
     noise = noise_of(job, run.folder, run.config)
-    groups, _ = build_groups(job, noise)
+    groups, _ = build_groups(job, noise, ClosedPolls(folder=run.folder, reads=True).close)
     (group,) = (group for group in groups if number in group.devices)
     with ExitStack() as stack:
         # A ledger of the run's own refused nothing: the plan fits the caps (Job).

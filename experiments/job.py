@@ -148,12 +148,6 @@ class Job:
         return 1
 
     @property
-    def polled_once(self) -> bool:
-        """Whether the run's own folder has to keep polls from being played again: their noise does not repeat, and no
-        ledger file knows of them."""
-        return not self.trust.words.repeats and self.ledger is None
-
-    @property
     def takes(self) -> float:
         """What the run takes of a device that sends all of its reports, in epsilons, as a ledger counts it."""
         return self.reports * micro_epsilon(self.trust.cost(self.randomizer(self.values), self.reports)) / MICRO

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from device_poll.population import PopulationError
 from experiments.folder.layout import TIMINGS
 from experiments.folder.store import RunFolder
 from experiments.progress import bar
@@ -99,30 +98,6 @@ class StagedFleet:
         """The fleet's reports, counted as they come; the stage tells how far they are, whoever asks."""
         yield from self.fleet.answer(asks, self.stages.enter("poll", "polling"))
         self.stages.enter("tally", "counting")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolledOnce:
-    """A fleet whose noise cannot be drawn again, and whose ledger does not outlive the process: that it was polled is
-    written down before the first report leaves, and it is not polled a second time.
-    """
-
-    fleet: Fleet
-    folder: RunFolder
-    mark: str
-
-    def answer(self, asks: Sequence[Ask], advance: Advance | None = None) -> Iterator[ReportBatch]:
-        """The fleet's reports. Raises PopulationError if they left before."""
-        if self.folder.has(self.mark):
-            raise PopulationError(
-                f"{self.folder.path / self.mark} says that this was polled before; its result was lost, and its noise "
-                "does not repeat, so a second poll would cost its devices anew: begin another run with out=DIR"
-            )
-        batches = self.fleet.answer(asks, advance)
-        for number, batch in enumerate(batches):
-            if number == 0:
-                self.folder.write_json(self.mark, {"polled": [ask.use_case for ask in asks]})
-            yield batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from device_poll.accounts import Accounts
+from device_poll.accounts import Accounts, Closing
 from device_poll.events.activity import Activity
 from device_poll.events.day import Block, World, sent_of
 from device_poll.events.debits import Debits
@@ -56,7 +56,8 @@ class EventFleet:
     and their shares of a device's events sum to 1. The devices are numbered first_device .. first_device + devices - 1;
     `opt_in` is the share of them whose owner agreed, the same ones every day. `segment_number` tells the segments'
     streams apart. `accounts`, if given, are debited one report at a time (a token's round is the place among the
-    device's reports of the day): call `enroll` once before the first day. `workers` is a speed knob.
+    device's reports of the day): call `enroll` once before the first day. `closing`, if given, is asked before the
+    first report of a day leaves. `workers` is a speed knob.
 
     Raises PopulationError for values out of range, shares that do not sum to 1, a key twice, a ledger with too few
     devices, or one whose use cases cost different epsilons (a debit has one cost).
@@ -73,6 +74,7 @@ class EventFleet:
     segment_number: int = 0
     workers: int = 1
     accounts: Accounts | None = field(default=None, repr=False)
+    closing: Closing | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -163,6 +165,7 @@ class EventFleet:
             may.append(debits.pay(block.start, self._world.agreed(block)))
             leaving += int(may[-1].sum())
         noise = self._noise(debits.close(leaving, self._digest(day, debits)))
+        self._close(f"day {day}", noise)
         played = self._in_order(self._world.blocks(), lambda block: self._batches(day, block, may[block.number], noise))
         for block, batches in played:
             yield from batches
@@ -200,6 +203,7 @@ class EventFleet:
             raise PopulationError(f"which is {which}; expected a use case, 0 to {len(self.held) - 1}")
         truth, held = self.in_bulk(day)[which], self.held[which]
         noise = self.noise.of("tally", self._asked, held.key, truth.counts, truth.nothing)
+        self._close(f"{held.key}, day {day}", noise)
         rng = noise.generator(Stage.PRIVATIZE, round=day)
         return held.simulate_tally(truth.counts, truth.nothing, rng), truth
 
@@ -262,6 +266,7 @@ class EventFleet:
         block = self._world.block_of(device - self.first_device)
         debits = self._debits(day)
         noise = self._noise(debits.closed_with() or self._digest(day, debits))
+        self._close(f"day {day}", noise)
         sent = debits.sent(block.start, self._world.agreed(block))
         return [
             SentReport(day=day, key=batch.use_case, report=report)
@@ -316,7 +321,11 @@ class EventFleet:
             for told in (picks.devices, picks.slots, picks.use_cases, picks.cells):
                 digest.update(np.ascontiguousarray(told).data)
             digest.update(debits.sent(block.start, self._world.agreed(block)).tobytes())
-        return digest.hexdigest()
+        return self.noise.of("day", digest.hexdigest()).fingerprint  # keyed: a ledger keeps it
+
+    def _close(self, poll: str, noise: NoiseSource) -> None:
+        if self.closing is not None:
+            self.closing(f"segment {self.segment_number}, {poll}", noise.fingerprint)
 
     def _noise(self, digest: str) -> NoiseSource:
         return self.noise.of(self._asked, digest)

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from aggregate.differences import difference
 from aggregate.histogram import ReleaseRule
-from device_poll.accounts import Accounts
+from device_poll.accounts import Accounts, Closing
 from device_poll.events.fragments import PromptFragments
 from experiments.accounts import accounts_in, open_accounts
+from experiments.closed_polls import ClosedPolls
 from experiments.count.groups import EventGroup, PromptGroup
 from experiments.count.job import CountJob
 from experiments.count.page import write_pages
@@ -34,11 +35,9 @@ from experiments.metrics import write_metrics
 from experiments.noise import noise_in_words
 from experiments.progress import bar
 from experiments.setting import Setting
-from experiments.stages import PolledOnce
 from experiments.statement.count import EXACT_LAW, PROTECTED, build_statement
 from experiments.statement.facts import guarantee, kept
 from privacy.ledger_stores import SimulatedLedger
-from privacy.poll import Fleet
 from privacy.randomness import NoiseSource
 
 log = logging.getLogger("synthpoll")
@@ -63,7 +62,8 @@ class Counting:
     def of(cls, job: CountJob, setting: Setting) -> Counting:
         """Load frequencies and encode them. Raises SourceError, PopulationError, or LedgerError."""
         with setting.timings.measure(-1, "load"):
-            groups, left_out = build_groups(job, setting.noise)
+            closing = ClosedPolls(folder=setting.folder, repeats=job.trust.words.repeats).close
+            groups, left_out = build_groups(job, setting.noise, closing)
         shared = None
         if job.ledger is not None:
             shared = open_accounts(job, setting.config, setting.noise, DeviceNames(job.devices), setting.stack)
@@ -151,7 +151,7 @@ class Counting:
             if wanted:
                 measured = self.setting.timings.measure(0, f"{group.name}: play")
                 with measured, bar(console, f"{group.name}: collecting") as advance:
-                    results = play(self.job, group, wanted, self._accounts(group), advance, self._once(group))
+                    results = play(self.job, group, wanted, self._accounts(group), advance)
                 for key in wanted:
                     write_result(folder, key.key, results.pop(key.key))
                     log.info("%s complete", key.key)
@@ -170,12 +170,6 @@ class Counting:
     def write_pages(self) -> Sequence[Path]:
         """Of the keys that are complete."""
         return write_pages(self.setting.folder.path)
-
-    def _once(self, group: Group) -> Callable[[Fleet], Fleet]:
-        if not self.job.polled_once:
-            return lambda fleet: fleet
-        mark = layout.polled(group.name)
-        return lambda fleet: PolledOnce(fleet=fleet, folder=self.setting.folder, mark=mark)
 
     def _accounts(self, group: Group) -> Accounts | None:
         """In the shared file; else, report by report, in a ledger of the group's own. The plan fits the caps (Job)."""
@@ -227,13 +221,16 @@ def devices_facts(left_out: Mapping[str, Mapping[str, int]], keys: Sequence[Key]
     }
 
 
-def build_groups(job: CountJob, noise: NoiseSource) -> tuple[tuple[Group, ...], Mapping[str, Mapping[str, int]]]:
+def build_groups(
+    job: CountJob, noise: NoiseSource, closing: Closing | None = None
+) -> tuple[tuple[Group, ...], Mapping[str, Mapping[str, int]]]:
     """What is collected together, and the rows of each use case's file that were left out, by reason.
 
     Raises SourceError for files that cannot be used, PopulationError for a configuration that does not fit them.
     """
     if isinstance(job.vocabulary, PromptFragments):
         pool = job.vocabulary.load()
-        return (PromptGroup(job=job, noise=noise, pool=pool),), {job.name: {k: n for k, n in pool.dropped.items() if n}}
+        group = PromptGroup(job=job, noise=noise, pool=pool, closing=closing)
+        return (group,), {job.name: {k: n for k, n in pool.dropped.items() if n}}
     segments, left_out = build_segments(job)
-    return tuple(EventGroup(job=job, noise=noise, segment=segment) for segment in segments), left_out
+    return tuple(EventGroup(job=job, noise=noise, segment=segment, closing=closing) for segment in segments), left_out

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregate.trust import Collected
-from device_poll.accounts import Accounts
+from device_poll.accounts import Accounts, Closing
 from device_poll.events.fleet import EventFleet
 from device_poll.events.fragments import PromptPool
 from device_poll.events.held import Sent, SentReport
@@ -41,6 +41,7 @@ class EventGroup:
     job: CountJob
     noise: NoiseSource
     segment: Segment
+    closing: Closing | None = field(default=None, repr=False)
     _sent: dict[str, list[Sent]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -81,7 +82,7 @@ class EventGroup:
 
     def fleet(self, accounts: Accounts | None) -> EventFleet:
         """The segment's devices."""
-        fleet = fleet_of(self.job, self.noise, self.segment, accounts)
+        fleet = fleet_of(self.job, self.noise, self.segment, accounts, self.closing)
         if accounts is not None:
             fleet.enroll()
         return fleet
@@ -92,7 +93,7 @@ class EventGroup:
 
     def sent_by(self, device: int, accounts: Accounts | None) -> list[SentReport]:
         """Of all days."""
-        fleet = fleet_of(self.job, self.noise, self.segment, accounts)
+        fleet = fleet_of(self.job, self.noise, self.segment, accounts, self.closing)
         return [sent for day in range(self.job.days) for sent in fleet.report_log(day, device)]
 
     @property
@@ -158,6 +159,7 @@ class PromptGroup:
     job: CountJob
     noise: NoiseSource
     pool: PromptPool = field(repr=False)
+    closing: Closing | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -215,6 +217,7 @@ class PromptGroup:
             noise=self.noise,
             workers=self.job.workers,
             accounts=accounts,
+            closing=self.closing,
         )
 
     def paid(self, accounts: Accounts) -> int:
@@ -241,8 +244,8 @@ class PromptGroup:
         if fleet.accounts is not None:
             fleet.pay(ask)
         counts = self._sent(fleet)
-        noise = self.noise.of("tally", ask.digest, self.answers.digest, counts)
-        tally = ask.mechanism.simulate_tally(counts, noise.generator(Stage.PRIVATIZE, round=0))
+        rng = fleet.drawn(ask, counts).generator(Stage.PRIVATIZE, round=0)
+        tally = ask.mechanism.simulate_tally(counts, rng)
         return {ask.use_case: tally}
 
     def truth(self, fleet: SimulatedFleet, key: Key, collected: Collected) -> Truth:

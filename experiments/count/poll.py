@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -135,14 +135,13 @@ def play(
     wanted: Sequence[Key],
     accounts: Accounts | None,
     advance: Advance,
-    once: Callable[[Fleet], Fleet] = lambda fleet: fleet,
 ) -> dict[str, Result]:
     """Poll the wanted keys together, and decide on each. Raises BatchError or PopulationError for too few reports.
 
-    Which keys are wanted together changes no result. `once`: what keeps a fleet from being polled a second time.
+    Which keys are wanted together changes no result.
     """
     try:
-        return _played(job, group, wanted, accounts, advance, once)
+        return _played(job, group, wanted, accounts, advance)
     except BatchError as error:
         if job.always_reports:
             raise
@@ -158,7 +157,6 @@ def _played(
     wanted: Sequence[Key],
     accounts: Accounts | None,
     advance: Advance,
-    once: Callable[[Fleet], Fleet],
 ) -> dict[str, Result]:
     rngs = {key.key: _secret(job, group, key) for key in wanted}
     fleet = group.fleet(accounts)
@@ -180,7 +178,7 @@ def _played(
             check_minimum_batch(tallies[ask.use_case].reports, ask.use_case, job.least_reports)
         collected = {a.use_case: job.trust.conclude(a, tallies[a.use_case], rngs[a.use_case]) for a in asks}
     else:
-        collected = job.trust.collect(once(fleet).answer(asks, advance), asks, job.least_reports, rngs)
+        collected = job.trust.collect(fleet.answer(asks, advance), asks, job.least_reports, rngs)
     spent = None
     if accounts is not None:
         accounts.ledger.verify()

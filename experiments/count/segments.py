@@ -13,7 +13,7 @@ from typing import overload
 
 import numpy as np
 
-from device_poll.accounts import Accounts
+from device_poll.accounts import Accounts, Closing
 from device_poll.events.fleet import EventFleet
 from device_poll.events.held import Held
 from device_poll.events.vocabulary import Vocabulary
@@ -142,7 +142,9 @@ def _without_lexicon(job: CountJob, key: str, vocabulary: Vocabulary) -> tuple[V
     )
 
 
-def fleet_of(job: CountJob, noise: NoiseSource, segment: Segment, accounts: Accounts | None) -> EventFleet:
+def fleet_of(
+    job: CountJob, noise: NoiseSource, segment: Segment, accounts: Accounts | None, closing: Closing | None = None
+) -> EventFleet:
     """The segment's devices with all use cases that share their budget."""
     return EventFleet(
         held=tuple(_held(segment, name, holding.share) for name, holding in job.holdings.items()),
@@ -156,6 +158,7 @@ def fleet_of(job: CountJob, noise: NoiseSource, segment: Segment, accounts: Acco
         segment_number=segment.number,
         workers=job.workers,
         accounts=accounts,
+        closing=closing,
     )
 
 

@@ -37,6 +37,8 @@ DEVICES = f"{ORACLE}/devices.json"
 """What was counted among the devices' data without noise; on resume it must be the same."""
 NOISE_KEY = f"{ORACLE}/noise.key"
 """The devices' secret, where noise is not drawn from the seed."""
+POLLS = f"{ORACLE}/polls.json"
+"""What the reports of every poll depended on, by a keyed name."""
 WATCHED = f"{ORACLE}/watched.json"
 """The id of the device whose report log is kept: it may be a person's address."""
 OVERLAP = f"{ORACLE}/overlap.json"
@@ -45,11 +47,6 @@ SHARES_PLOT = f"{ORACLE}/shares.png"
 
 ROUNDS, KEYS, DIFFERENCES, ARMS = "rounds", "segments", "differences", f"{ORACLE}/arms"
 SWEEP = "sweep.json"
-
-
-def polled(group: str) -> str:
-    """That a group of keys was polled, where a second poll would have other noise."""
-    return f"{ORACLE}/polled-{group}.json"
 
 
 def truth(name: str) -> str:
@@ -140,11 +137,6 @@ class Round:
     def shares(self) -> str:
         """Known, true and estimated shares, where a population's truth is known."""
         return f"{self.place}/{ORACLE}/shares.csv"
-
-    @property
-    def polled(self) -> str:
-        """That it was polled, where a second poll would have other noise."""
-        return f"{self.place}/{ORACLE}/polled.json"
 
     @property
     def report_log(self) -> str:

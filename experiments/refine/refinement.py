@@ -24,6 +24,7 @@ from embed.cache import CachedEncoder, load_or_create_secret
 from embed.compact import compact
 from embed.encoder import Encoder
 from experiments.accounts import open_accounts
+from experiments.closed_polls import ClosedPolls
 from experiments.compare.page import write_page
 from experiments.folder import layout
 from experiments.folder.layout import Round
@@ -36,7 +37,7 @@ from experiments.refine.records import RoundWriter
 from experiments.refine.release import release
 from experiments.refine.report import print_header, print_rounds, print_shares, write_plots
 from experiments.setting import Setting
-from experiments.stages import PolledOnce, StagedFleet, StagedGenerator, Stages, effort
+from experiments.stages import StagedFleet, StagedGenerator, Stages, effort
 from experiments.statement.refine import build_statement
 from privacy.poll import Choice
 from privacy.randomness import Stage, generator, seed_sequence
@@ -116,6 +117,7 @@ class Refinement:
             workers=job.workers,
             watch=watch,
             accounts=accounts,
+            closing=ClosedPolls(folder=setting.folder, repeats=job.trust.words.repeats).close,
         )
         oracle = Oracle(
             fleet=fleet,
@@ -166,7 +168,7 @@ class Refinement:
 
     def play(self, after_step: Callable[[], None]) -> None:
         """The arms, for evaluation: all reachable devices answer and nobody pays. Then the run itself."""
-        unpaid = replace(self.fleet, accounts=None)
+        unpaid = replace(self.fleet, accounts=None, closing=None)
         for arm in self.job.arms:
             place = RunFolder(self.setting.folder.path / layout.arm(arm))
             oracle = replace(self.oracle, fleet=unpaid)
@@ -213,9 +215,6 @@ class Arm:
         staged = replace(self.rules, generator=StagedGenerator(generator=self.rules.generator, stages=stages))
         while state.number < job.rounds:
             number = state.number
-            if job.polled_once and self.name is None:
-                once = PolledOnce(fleet=self.oracle.fleet, folder=self.folder, mark=Round(number).polled)
-                fleet = StagedFleet(fleet=once, stages=stages)
             with stages.of(number):
                 advance = stages.enter("encode slate", "encoding")
                 following, record = play_round(state, staged, fleet, job.seed, self.of.setting.noise, advance)

@@ -82,7 +82,7 @@ def test_the_same_reports_in_another_order_without_senders() -> None:
     assert np.corrcoef(batch("mail", 0, 800).reports, np.arange(800))[0, 1] > 0.99
 
 
-def test_the_order_comes_from_the_generator_alone() -> None:
+def test_the_order_comes_from_the_generator_and_the_reports_alone() -> None:
     one, again, other = (let_in([batch("mail", 0, 100)], seed=seed)["mail"].seen for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
@@ -90,6 +90,17 @@ def test_the_order_comes_from_the_generator_alone() -> None:
     np.testing.assert_array_equal(one, elsewhere, err_msg="who sends decides nothing")
     cut = let_in([batch("mail", 0, 37), batch("mail", 37, 63)])["mail"].seen
     np.testing.assert_array_equal(one, cut, err_msg="nor do the envelopes")
+
+
+def test_two_polls_that_differ_in_one_report_are_in_two_orders() -> None:
+    """With one order the place where they differ is the device's, and its two reports stand at it."""
+    mail = batch("mail", 0, 100)
+    other = replace(mail, reports=np.append(mail.reports[:-1], 500))
+    one, two = (let_in([each])["mail"].seen for each in (mail, other))
+    assert (one != two).sum() > 50
+    # Negative control: the generator alone would put both into one order.
+    order = rng().permutation(100)
+    assert (mail.reports[order] != other.reports[order]).sum() == 1
 
 
 def test_every_place_is_equally_likely() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import experiments.run
 from aggregate.secure_aggregation import SecureAggregation
 from aggregate.trust import CentralBaseline, Collected, LocalTrust, ShuffledTrust, Trust
 from device_poll.accounts import Accounts
@@ -23,13 +24,15 @@ from device_poll.events.fleet import EventFleet
 from device_poll.events.held import Held
 from device_poll.fleet import NearestAnswers, SimulatedFleet
 from device_poll.population import DeviceUnit, Population
+from device_poll.sealing import sealed
 from embed.compact import CompactEmbeddings, compact
 from privacy.budget import Budget, Token, micro_epsilon
 from privacy.ledger_stores import SimulatedLedger
 from privacy.mechanism import Mechanism, Tally
-from privacy.poll import Ask, Choice
+from privacy.poll import Ask, Choice, ReportBatch
 from privacy.randomized_response import RandomizedResponse
 from privacy.randomness import NoiseSource, Stage
+from privacy.secret_shares import Share
 from privacy.unary_encoding import OptimizedUnaryEncoding
 
 DEVICES, CANDIDATES, SEEDS = 600, 8, 120
@@ -197,6 +200,47 @@ def test_under_secure_aggregation_a_device_without_budget_is_not_the_difference_
 
     assert abs(attack(NoiseSource) - 1) < BAND
     assert attack(SharedKey) < SHARED  # negative control
+
+
+def test_two_shares_of_almost_the_same_reports() -> None:
+    """Under one mask, what one aggregator gets of two polls shows whose report differs, and how."""
+    trust = SecureAggregation(epsilon=2.0, delta=1e-6)
+    mechanism = trust.mechanism(oue(), CANDIDATES + 1, BATCH)
+    ask = trust.ask(
+        use_case="mail", round=0, mechanism=mechanism, needs=compact(SLATE), minimum_batch=BATCH,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    reports = mechanism.privatize(np.arange(BATCH) % CANDIDATES, NoiseSource.seeded(1).stream(Stage.PRIVATIZE, round=0))
+    other = reports.copy()
+    other[5] ^= 1
+
+    def alike(kind: type[NoiseSource], party: int) -> int:
+        """How many devices' shares are the same in both polls."""
+        one, two = (
+            np.concatenate([
+                batch.reports.words
+                for batch in sealed([ReportBatch("mail", np.arange(BATCH), some)], {"mail": ask}, kind.seeded(0))
+                if isinstance(batch.reports, Share) and batch.reports.party == party
+            ])
+            for some in (reports, other)
+        )  # fmt: skip
+        return int((one == two).all(axis=1).sum())
+
+    assert alike(NoiseSource, 0) == alike(NoiseSource, 1) == 0
+    assert alike(SharedKey, 0) + alike(SharedKey, 1) == 2 * BATCH - 1  # negative control: in one half the mask alone
+
+
+def test_two_runs_whose_configurations_differ_anywhere(smoke, monkeypatch) -> None:
+    """Whether a key can matter to reports or not: nobody has to keep a list of those that can."""
+    short = ("rounds=1", "candidates=20", "keep=6")
+
+    def sums(name: str, *more: str) -> np.ndarray:
+        return np.load(smoke(name, *short, *more) / "rounds" / "000" / "tally.npz")["sums"]
+
+    assert not np.array_equal(sums("one", "evaluation.sample=20"), sums("other", "evaluation.sample=21"))
+    # Negative control: bound to what the reports need alone, both have the same noise, which is two spends.
+    monkeypatch.setattr(experiments.run, "noise_of", lambda job, folder, config: NoiseSource.seeded(job.seed))
+    assert np.array_equal(sums("three", "evaluation.sample=20"), sums("four", "evaluation.sample=21"))
 
 
 def test_the_same_poll_again_has_the_same_bits() -> None:

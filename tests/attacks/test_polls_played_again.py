@@ -6,13 +6,11 @@ one debit; if the sum lacked somebody under the same noise, the difference would
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import experiments.run
 from aggregate.secure_aggregation import SecureAggregation
 from device_poll.accounts import Accounts
 from device_poll.events.activity import Activity
@@ -20,17 +18,15 @@ from device_poll.events.fleet import EventFleet
 from device_poll.events.held import Held
 from device_poll.population import PopulationError
 from embed.compact import compact
-from experiments.folder.store import StoreError
 from privacy.budget import MICRO, Budget
 from privacy.ledger import Ledger
 from privacy.ledger_stores import SimulatedLedger
-from privacy.mechanism import Mechanism
+from privacy.mechanism import Mechanism, Tally
 from privacy.poll import Ask
-from privacy.randomness import NoiseSource
+from privacy.randomness import NoiseSource, Stage
 from privacy.unary_encoding import OptimizedUnaryEncoding
 from tests.attacks.test_noise_used_twice import BATCH, DEVICES, SLATE, fleet
 from tests.device_poll.event_fleets import senders
-from tests.experiments.use_case_files import play, write_files
 
 OUE = OptimizedUnaryEncoding(epsilon=1.0, domain_size=9)
 SUM = SecureAggregation(epsilon=2.0, delta=1e-6).mechanism(lambda n: OUE, 9, BATCH)
@@ -44,18 +40,18 @@ def booked(cap: float = 1.0) -> SimulatedLedger:
     return ledger
 
 
-def accounts(ledger: Ledger) -> Accounts:
-    return Accounts(ledger=ledger, run="run", cost=lambda _: 1.0, minimum_batch=1)
+def accounts(ledger: Ledger, alone: bool = True) -> Accounts:
+    return Accounts(ledger=ledger, run="run", cost=lambda _: 1.0, minimum_batch=1, reports_alone=alone)
 
 
-def mail(ledger: Ledger, mechanism: Mechanism) -> dict[int, bytes]:
+def mail(ledger: Ledger, mechanism: Mechanism, alone: bool = True) -> dict[int, bytes]:
     """The main job: every device's report."""
-    some = fleet(NoiseSource.seeded(0), accounts=accounts(ledger))
+    some = fleet(NoiseSource.seeded(0), accounts=accounts(ledger, alone))
     ask = Ask(use_case="mail", round=0, mechanism=mechanism, needs=compact(SLATE))
     return reports(list(some.answer([ask])))
 
 
-def count(ledger: Ledger, mechanism: Mechanism, **changes: Any) -> dict[int, bytes]:
+def count(ledger: Ledger, mechanism: Mechanism, alone: bool = True, **changes: Any) -> dict[int, bytes]:
     """A count, in blocks of 43 devices."""
     held = Held(
         key="emoji", encoded=np.arange(8), weights=np.full(8, 1 / 8), fits=np.ones(8, dtype=bool), mechanism=mechanism,
@@ -63,7 +59,7 @@ def count(ledger: Ledger, mechanism: Mechanism, **changes: Any) -> dict[int, byt
     )  # fmt: skip
     values: dict[str, Any] = {"activity": Activity(mean=1500.0, sigma=0.1), "cap": 1, "seed": 0, **changes}
     some = EventFleet(
-        held=(held,), devices=DEVICES, noise=NoiseSource.seeded(0), accounts=accounts(ledger), **values
+        held=(held,), devices=DEVICES, noise=NoiseSource.seeded(0), accounts=accounts(ledger, alone), **values
     )  # fmt: skip
     return reports(list(some.send(0)))
 
@@ -89,6 +85,10 @@ def test_who_agrees_after_a_poll_was_closed_does_not_join_it(poll, mechanism):
     assert poll(ledger, mechanism) == first and NO not in first
     assert ledger.spent(np.array([NO])).tolist() == [0]
     ledger.verify()
+    # Negative control: a poll that was not closed takes in who agrees.
+    other = booked()
+    other.opt_in(np.array([NO]))
+    assert NO in poll(other, mechanism)
 
 
 @POLLS
@@ -109,15 +109,20 @@ def test_who_withdraws_is_left_out_and_nobody_reports_twice(poll, change):
 
 @POLLS
 @pytest.mark.parametrize("change", ["opt_out", "forget_devices"])
-def test_a_sum_without_who_withdrew_is_not_made(poll, change):
+@pytest.mark.parametrize(("mechanism", "alone"), [(SUM, True), (OUE, False)], ids=["sums", "shuffled"])
+def test_a_sum_without_who_withdrew_is_not_made(poll, change, mechanism, alone, monkeypatch):
+    """Nor a second shuffled crowd: what is claimed of it is not true of the one report that it lacks."""
     ledger = booked()
-    poll(ledger, SUM)
+    first = poll(ledger, mechanism, alone)
     getattr(ledger, change)(np.array([5]))
     with pytest.raises(PopulationError, match="a sum without them would give them away, so the poll cannot be played"):
-        poll(ledger, SUM)
+        poll(ledger, mechanism, alone)
+    # Negative control: if it is played, the two differ in the one report, and in nothing else.
+    monkeypatch.setattr(Accounts, "check_whole", lambda *_, **__: None)
+    assert poll(ledger, mechanism, alone) == {device: report for device, report in first.items() if device != 5}
 
 
-def test_two_ledgers_that_differ_in_one_device_share_no_noise_in_any_block():
+def test_two_ledgers_that_differ_in_one_device_share_no_noise_in_any_block(monkeypatch):
     """Bound block by block, two sums of one seed shared all noise but that of one block: one raw report came out."""
     one, other = booked(), booked()
     other.opt_out(np.array([DEVICES - 1]))
@@ -126,10 +131,15 @@ def test_two_ledgers_that_differ_in_one_device_share_no_noise_in_any_block():
     for start in range(0, DEVICES - 43, 43):
         block = [device for device in range(start, start + 43) if device in second]
         assert any(first[device] != second[device] for device in block)
+    # Negative control: noise that is not bound to the day.
+    monkeypatch.setattr(EventFleet, "_digest", lambda *_: "the same")
+    one, other = booked(), booked()
+    other.opt_out(np.array([DEVICES - 1]))
+    first, second = count(one, SUM), count(other, SUM)
+    assert all(first[device] == second[device] for device in second)
 
 
-def test_a_tally_that_was_drawn_is_not_drawn_again_without_who_was_forgotten():
-    ledger = booked()
+def drawn_count(ledger: Ledger) -> Tally:
     held = Held(
         key="emoji", encoded=np.arange(8), weights=np.full(8, 1 / 8), fits=np.ones(8, dtype=bool), mechanism=OUE,
         null=OUE.null,
@@ -138,48 +148,29 @@ def test_a_tally_that_was_drawn_is_not_drawn_again_without_who_was_forgotten():
         held=(held,), devices=DEVICES, noise=NoiseSource.seeded(0), accounts=accounts(ledger), activity=Activity(),
         cap=1, seed=0,
     )  # fmt: skip
-    first = some.shortcut(0, 0)[0]
-    assert np.array_equal(first.sums, some.shortcut(0, 0)[0].sums)
+    return some.shortcut(0, 0)[0]
+
+
+def drawn_answers(ledger: Ledger) -> Tally:
+    """As a poll of fragments is drawn: of the answers of those who paid."""
+    some = fleet(NoiseSource.seeded(0), accounts=accounts(ledger))
+    ask = Ask(use_case="fragments", round=0, mechanism=OUE, needs=compact(SLATE))
+    some.pay(ask)
+    counts = np.bincount(some.true_answers(ask.needs, 0).values, minlength=OUE.domain_size)
+    return OUE.simulate_tally(counts, some.drawn(ask, counts).generator(Stage.PRIVATIZE, round=0))
+
+
+@pytest.mark.parametrize("draw", [drawn_count, drawn_answers])
+def test_a_tally_that_was_drawn_is_not_drawn_again_without_who_was_forgotten(draw, monkeypatch):
+    ledger = booked()
+    first = draw(ledger)
+    assert np.array_equal(first.sums, draw(ledger).sums)
     ledger.opt_in(np.array([NO]))
-    assert np.array_equal(first.sums, some.shortcut(0, 0)[0].sums), "nobody joins"
+    assert np.array_equal(first.sums, draw(ledger).sums), "nobody joins"
     ledger.forget_devices(np.array([5]))
     with pytest.raises(PopulationError, match="the poll cannot be played again"):
-        some.shortcut(0, 0)
-    assert replace(some, accounts=None).shortcut(0, 0)[0].reports == DEVICES
-
-
-class Killed(BaseException):
-    """Stands for a kill."""
-
-
-AGGREGATORS = ["trust=secure_aggregation", "trust.noise_by=aggregators"]
-
-
-@pytest.mark.parametrize("with_ledger", [False, True], ids=["", "ledger"])
-@pytest.mark.parametrize("job", ["refine", "count"])
-def test_noise_that_does_not_repeat_is_drawn_once(smoke, tmp_path, monkeypatch, job, with_ledger):
-    """The sum that was lost may have been seen: a second one over the same reports has other noise, and their
-    difference tells of both."""
-    given = [*AGGREGATORS, *([f"ledger={tmp_path / 'ledger.db'}", "caps.lifetime=100"] if with_ledger else [])]
-    files = write_files(tmp_path / "files")
-
-    def run():
-        if job == "refine":
-            return smoke("run", "rounds=1", "evaluation.sample=20", *given)
-        return play(tmp_path / "run", files, "health_types", *given)
-
-    def dying(self, *_):
-        raise Killed
-
-    first_result = {"refine": "write_arrays", "count": "write_table"}[job]
-    monkeypatch.setattr(experiments.run.RunFolder, first_result, dying)
-    with pytest.raises(Killed):
-        run()
-    monkeypatch.undo()
-    with pytest.raises((PopulationError, StoreError), match=r"polled before|cannot be"):
-        run()
-    # Negative control: without the mark it would be polled again.
-    if not with_ledger:
-        for mark in (tmp_path / "run").rglob("polled*.json"):
-            mark.unlink()
-        run()
+        draw(ledger)
+    # Negative control: if it is, it is a second tally of almost the same devices, for one debit.
+    monkeypatch.setattr(Accounts, "check_whole", lambda *_, **__: None)
+    again = draw(ledger)
+    assert again.reports == first.reports - 1 and not np.array_equal(again.sums, first.sums)
