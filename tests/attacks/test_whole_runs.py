@@ -29,8 +29,7 @@ import experiments.run
 from experiments.launch import load_job
 from experiments.run import run_job
 from privacy.audit import audit_run
-from privacy.randomness import NoiseSource
-from tests.attacks.test_participation import SharedKey, refuted
+from tests.attacks.test_participation import refuted
 
 pytestmark = pytest.mark.skipif(os.environ.get("SYNTHPOLL_SOAK") != "1", reason="takes minutes; set SYNTHPOLL_SOAK=1")
 
@@ -103,39 +102,7 @@ def test_all_that_leaves_a_run_tells_no_more_of_a_device_than_it_costs(play, tex
     assert not found(lambda world, _: play(texts[world]), EPSILON)
 
 
-def test_two_runs_tell_no_more_than_both_cost(play, texts) -> None:
-    """The device holds the same in both, or not."""
-    assert not found(lambda world, _: pair(play(texts[0]), play(texts[world])), 2 * EPSILON)
-
-
-def pair(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.concatenate([one, other, np.abs(one - other)])
-
-
-# Negative controls: the faults of earlier versions.
-
-
-@pytest.fixture
-def shared_key(monkeypatch) -> None:
-    """The noise of earlier versions: of the seed, whatever the reports depend on."""
-    monkeypatch.setattr(experiments.run, "noise_of", lambda job, folder, config: SharedKey.seeded(job.seed))
-
-
-@pytest.mark.usefixtures("shared_key")
-def test_a_key_that_everybody_has_is_found(play, texts) -> None:
-    assert found(lambda world, _: play(texts[world]), EPSILON, trials=100)
-
-
-def test_a_key_that_two_runs_share_is_found(play, texts, monkeypatch) -> None:
-    """Nobody knows it, but the same noise is in both."""
-    trials = itertools.count()
-
-    def release(world: bool, _: int) -> np.ndarray:
-        key = NoiseSource.seeded(next(trials)).secret
-        monkeypatch.setattr(experiments.run, "noise_of", lambda *_: SharedKey(key, simulated=True))
-        return pair(play(texts[0]), play(texts[world]))
-
-    assert found(release, 2 * EPSILON, trials=300)
+# Negative controls: what the audit must not overlook.
 
 
 def test_a_device_that_is_not_there_is_found(play, texts) -> None:
