@@ -52,7 +52,7 @@ def sweep(arguments: Sequence[str]) -> None:
     folder, first = _planned(words)
     _tell_spend(words, folder)
     given = [word for word in words if word.partition("=")[0].lstrip("+") != "out"]
-    places = ["out=null", f"hydra.sweep.dir={_quoted(folder.path.resolve())}"]
+    places = ["out=null", f"hydra.sweep.dir={_quoted(folder.of_hydra.resolve())}"]
     settings = _settings(launcher, len(folder.values), first.get("workers", 1), words)
     with folder.opened():
         before = folder.restart()

@@ -149,6 +149,29 @@ def test_joblib_s_processes_write_the_same_runs_into_one_cache(again, tmp_path):
         assert made_here == contents(again / "runs" / "smoke" / folder.name)
 
 
+@pytest.mark.parametrize("more", ["", "hydra.output_subdir=.hydra hydra/job_logging=default"])
+def test_whom_a_sweep_watches_is_told_under_oracle_only(again, tmp_path, more):
+    watched, runs = "resident-000007", tmp_path / "r"
+    (old := runs / "smoke" / "mine").mkdir(parents=True)
+    (old / "multirun.yaml").write_text(f"watch: {watched}")  # as earlier versions left it
+    said = synthpoll(f"{TINY} seed=0,1 runs={runs} out={old} watch={watched} tracker=none {more}")
+    assert "2 of 2 runs of the sweep are complete" in said
+    told = [path.relative_to(runs) for path in holders(watched, runs)]
+    assert [path for path in told if "oracle" not in path.parts] == []
+    # The control: the search finds it where it may be, Hydra's own file among it.
+    assert old.relative_to(runs) / "oracle" / "multirun.yaml" in told
+    assert len([path for path in told if path.name == "watched.json"]) == 2
+    assert any(".hydra" in path.parts for path in told) == bool(more)
+    assert "2 of them from before" in synthpoll(f"{TINY} seed=0,1 runs={runs} out={old} watch={watched} tracker=none")
+    assert {path.relative_to(runs) for path in holders(watched, runs)} <= set(told)
+
+
+def holders(text: str, place: Path) -> list[Path]:
+    """The files below a folder that hold a text, or have it in their name."""
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return [path for path in files if text.encode() in path.read_bytes() or text in str(path)]
+
+
 # Use cases
 
 
@@ -309,6 +332,9 @@ def test_out_names_the_sweep_folder_and_runs_stay_where_they_are(runs, tmp_path,
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("mine")
     assert "thesis is not empty and not a sweep folder" in fails(f"{TINY} seed=0,1 out=thesis", 2, capsys)
+    (tmp_path / "theses" / "oracle").mkdir(parents=True)
+    (tmp_path / "theses" / "oracle" / "thesis.txt").write_text("mine")
+    assert "theses is not empty and not a sweep folder" in fails(f"{TINY} seed=0,1 out=theses", 2, capsys)
     (tmp_path / "file").touch()
     assert "cannot write to the sweep folder file/x" in fails(f"{TINY} seed=0,1 out=file/x", 2, capsys)
 
