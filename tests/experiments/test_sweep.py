@@ -26,6 +26,7 @@ from experiments.compare.sweeps import read_sweep
 from experiments.folder.reader import CompareError
 from experiments.folder.store import StoreError
 from experiments.job import Job
+from experiments.ledger import ledger
 from experiments.multirun import _settings
 from experiments.sweep import SweepFolder, digest_of
 from synth.kept_answers import keep, kept
@@ -465,3 +466,34 @@ def test_a_sweep_says_what_all_its_runs_take_of_a_device_and_stops_at_the_cap(ru
         synthpoll(f"{words} caps.lifetime=5 name=more")
     assert f"{told}, but caps.lifetime is 5; sweep over fewer values" in capsys.readouterr().err
     assert "take epsilon" not in synthpoll(f"{TINY} epsilon=1,2 name=seeded")
+
+
+def test_a_sweep_that_debits_a_ledger_says_so_whatever_its_noise(runs, tmp_path, capsys):
+    """Its runs differ in their configuration, so a ledger file counts each, also in a simulation."""
+    words = f"{TINY} noise=seeded ledger=devices.db"
+    told = "2 runs that debit devices.db take epsilon 5 of a device together"
+    error = fails(f"{words} epsilon=2,3 caps.lifetime=4", 2, capsys)
+    assert error == f"synthpoll: the {told}, but caps.lifetime is 4; sweep over fewer values or lower epsilon\n"
+    assert runs.played == [] and not (tmp_path / "runs").exists()
+    said = synthpoll(f"{words} epsilon=2,3 caps.lifetime=5")
+    assert f"{told}: each is a spend of its own, and they add up." in said and "there already" not in said
+    # Sums are of whole numbers: three times 0.1 is not above 0.3.
+    assert "take epsilon 0.3 of" in synthpoll(f"{words} epsilon=0.1 seed=0,1,2 caps.lifetime=0.3")
+    (tmp_path / "devices.db").touch()
+    warned = "devices.db is there already: what other runs have debited counts as well, and was not added here; see"
+    for noise in ("seeded", "system"):
+        said = synthpoll(f"{words} noise={noise} epsilon=2,3 caps.lifetime=5")
+        assert told in said and f"{warned} synthpoll ledger devices.db\n" in said
+
+
+def test_runs_of_a_seeded_sweep_add_up_in_a_ledger(tmp_path, monkeypatch):
+    """What the sweep says is what the ledger then holds: by real runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNTHPOLL_CACHE", str(tmp_path / "cache"))
+    words = f"{TINY} tracker=none noise=seeded ledger=devices.db epsilon=2,3 caps.lifetime=5"
+    assert "take epsilon 5 of a device together" in synthpoll(words)
+    screen = io.StringIO()
+    ledger(["devices.db"], Console(file=screen, width=200))
+    assert "The most that any device has spent: 5," in screen.getvalue()
+    # Given again, the sweep does not count its own debits twice.
+    assert "2 of 2 runs of the sweep are complete, 2 of them from before" in synthpoll(words)
