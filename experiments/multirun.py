@@ -22,6 +22,7 @@ from experiments.launch import NOT_IDENTITY, UsageError, carry_out, console, dig
 
 if TYPE_CHECKING:
     from experiments.compare.sweeps import Member
+    from experiments.job import Job
     from experiments.sweep import SweepFolder
 
 _FLAGS = ("--multirun", "-m")
@@ -52,7 +53,7 @@ def sweep(arguments: Sequence[str]) -> None:
     folder, first = _planned(words)
     _tell_spend(words, folder)
     given = [word for word in words if word.partition("=")[0].lstrip("+") != "out"]
-    places = ["out=null", f"hydra.sweep.dir={_quoted(folder.path.resolve())}"]
+    places = ["out=null", f"hydra.sweep.dir={_quoted(folder.of_hydra.resolve())}"]
     settings = _settings(launcher, len(folder.values), first.get("workers", 1), words)
     with folder.opened():
         before = folder.restart()
@@ -170,33 +171,47 @@ def _planned(words: Sequence[str]) -> tuple[SweepFolder, Any]:
 
 
 def _tell_spend(words: Sequence[str], folder: SweepFolder) -> None:
-    """Say what all runs whose noise is the operating system's take together of a device: each is a spend of its own.
+    """Say what all runs that spend for good take together of a device: their configurations differ, so they add up.
 
-    Raises UsageError if that is above the lifetime cap, before any of them begins.
+    These are runs whose noise is the operating system's, and runs that debit a ledger file. Raises UsageError if it is
+    above the lifetime cap, before any of them begins.
     """
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException, InstantiationException
 
-    taken, runs, caps = 0.0, 0, None
+    from privacy.budget import MICRO
+
+    spends: dict[str, Job] = {}  # by what identifies a run: the same run spends once
     swept = {key for values in folder.values for key in values}
     alike = [word for word in words if word.partition("=")[0] not in swept and not word.startswith(_HYDRA)]
     with initialize_config_module("conf", version_base="1.3"):
         for values in folder.values:
             try:
-                job = load_job(compose("config", [*alike, *(f"{key}={value}" for key, value in values.items())]))[0]
+                job, _, digest = load_job(compose("config", [*alike, *(f"{key}={of}" for key, of in values.items())]))
             except (HydraException, InstantiationException):
                 continue  # the run itself says why it cannot be
-            if job.system_noise:
-                taken, runs, caps = taken + job.takes, runs + 1, job.caps
-    if caps is None:
+            if job.system_noise or job.ledger is not None:
+                spends[digest] = job
+    if not spends:
         return
-    told = f"{runs} runs with noise of the operating system take epsilon {taken:g} of a device together"
-    if caps.lifetime is not None and taken > caps.lifetime:
-        raise UsageError(
-            f"the {told}, but caps.lifetime is {caps.lifetime:g}; sweep over fewer values, lower epsilon, or simulate "
-            "with noise=seeded"
-        )
+    ledgers = list(dict.fromkeys(job.ledger for job in spends.values() if job.ledger is not None))
+    taken = sum(round(job.takes * MICRO) for job in spends.values())  # whole numbers, as a ledger counts
+    lifetime = min(job.caps.budget.lifetime for job in spends.values())
+    why = "with noise of the operating system"
+    if ledgers:
+        alone = any(job.ledger is None for job in spends.values())
+        why = f"{why}, or" * alone + " " * alone + f"that debit {' or '.join(ledgers)}"
+    told = f"{len(spends)} runs {why} take epsilon {taken / MICRO:g} of a device together"
+    if taken > lifetime:
+        todo = " or lower epsilon" if ledgers else ", lower epsilon, or simulate with noise=seeded"
+        raise UsageError(f"the {told}, but caps.lifetime is {lifetime / MICRO:g}; sweep over fewer values{todo}")
     sys.stdout.write(f"{told}: each is a spend of its own, and they add up.\n")
+    for ledger in ledgers:
+        if Path(ledger).expanduser().exists():
+            sys.stdout.write(
+                f"{ledger} is there already: what other runs have debited counts as well, and was not added here; see "
+                f"synthpoll ledger {ledger}\n"
+            )
     sys.stdout.flush()
 
 

@@ -35,6 +35,8 @@ from experiments.folder.layout import truth as truth_of
 from experiments.folder.store import RunFolder, StoreError
 
 _LOCK = ".sweep.lock"
+_ASKED = "multirun.yaml"
+"""What Hydra was asked, which Hydra writes; it holds the id of a watched device."""
 
 
 def digest_of(overrides: Mapping[str, Sequence[str]]) -> str:
@@ -53,6 +55,11 @@ class SweepFolder:
     path: Path
     overrides: Mapping[str, Sequence[str]]
     values: Sequence[Mapping[str, str]]
+
+    @property
+    def of_hydra(self) -> Path:
+        """Where Hydra writes. It keeps every word of the command, so it is where the devices' ids may be."""
+        return self.path / ORACLE
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -75,6 +82,7 @@ class SweepFolder:
                     f"another process is working on the sweep {self.path}; wait for it or use out=DIR"
                 ) from None
             self._check()
+            (self.path / _ASKED).unlink(missing_ok=True)  # of earlier versions
             yield
         finally:
             os.close(descriptor)
@@ -82,7 +90,8 @@ class SweepFolder:
     def _check(self) -> None:
         if not is_sweep(self.path):
             # What a sweep leaves that was stopped before its first run.
-            if any(entry.name not in (_LOCK, "multirun.yaml") for entry in self.path.iterdir()):
+            left = {self.path / _LOCK, self.path / _ASKED, self.of_hydra, self.of_hydra / _ASKED}
+            if not left.issuperset([*self.path.iterdir(), *self.of_hydra.glob("*")]):
                 raise StoreError(f"{self.path} is not empty and not a sweep folder; choose another with out=DIR")
             return
         before = read_sweep(self.path).overrides
@@ -158,8 +167,10 @@ class SweepFolder:
     def forget(self) -> None:
         """Remove the folder of a sweep that never had a run."""
         if not is_sweep(self.path):
-            for name in (_LOCK, "multirun.yaml"):
-                (self.path / name).unlink(missing_ok=True)
+            for path in (self.path / _LOCK, self.of_hydra / _ASKED):
+                path.unlink(missing_ok=True)
+            if self.of_hydra.is_dir():
+                self.of_hydra.rmdir()
             self.path.rmdir()
 
     def collect(self, console: Console) -> None:

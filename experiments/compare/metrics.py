@@ -156,7 +156,9 @@ def find_metric(groups: Sequence[Group], name: str | None) -> Metric:
             if found.name == name:
                 return found
         known = ", ".join(found.name for found in everywhere if found.better)
-        raise CompareError(f"--metric is {name!r}; expected a metric of these runs, such as {known}")
+        shut = not any(run.files.oracle for group in groups for run in group.runs)
+        more = "; metrics of the noise-free truth need --oracle" if shut else ""
+        raise CompareError(f"--metric is {name!r}; expected a metric of these runs, such as {known}{more}")
     defaults = DEFAULTS[groups[0].kind]
     for wanted in defaults:
         for found in everywhere:

@@ -237,4 +237,5 @@ SHOWN = _pattern(
         *(f"{_ANY_KEY}/{ORACLE}/{name}" for name in ("truth.parquet", "metrics.json")),
     ]
 )  # fmt: skip
-"""What may reach a page, which is meant to be shown around: a report log, for instance, is not among it."""
+"""What may reach a page, which is meant to be shown around: a report log, for instance, is not among it. Of oracle/
+only where its truth was asked for: a page says so, and is kept under oracle/ where the program chooses the place."""

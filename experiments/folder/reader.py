@@ -5,7 +5,8 @@
     files.rows(METRICS)
 
 A page is meant to be shown around, so what can reach it is decided by name (layout.SHOWN): numbers, configuration, and
-texts that a model wrote. `everything` reads without a list, for the run itself.
+texts that a model wrote; of oracle/ nothing where `oracle` is false. `everything` reads without a list, for the run
+itself.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class RunFiles:
 
     def has(self, name: str) -> bool:
         """Whether the file is there (and may be read)."""
-        return self._place(name).is_file() and (self.oracle or not layout.is_truth(name))
+        place = self._place(name)
+        return (self.oracle or not layout.is_truth(name)) and place.is_file()
 
     def arms(self) -> list[str]:
         """Names of the arms beside the run: the ceiling without noise, the floor without signal."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -12,6 +14,7 @@ from experiments.cli import main
 from experiments.compare.command import compare, parse
 from experiments.folder.reader import CompareError
 from tests.experiments.run_folders import make_run
+from tests.experiments.test_compare_page import Page
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def test_a_sweep_of_twelve_names_the_best_run_per_epsilon(tmp_path, said):
             for seed in (0, 1, 2):
                 folder = tmp_path / f"sweep/e{epsilon}k{keep}s{seed}"
                 make_run(folder, epsilon=epsilon, seed=seed, lift=0.1 * (keep == 5), config={"keep": keep})
-    screen = said(tmp_path / "sweep", "--metric", "similarity")
+    screen = said(tmp_path / "sweep", "--oracle", "--metric", "similarity")
     assert "12 runs, each after its last poll" in screen
     assert "0, 1, 2" in screen
     assert "Best per epsilon by similarity after the last poll (higher is better, noise-free truth" in screen
@@ -43,10 +46,40 @@ def test_a_sweep_of_twelve_names_the_best_run_per_epsilon(tmp_path, said):
 def test_one_run_is_a_table_and_a_hint(tmp_path, said):
     screen = said(make_run(tmp_path / "a"))
     assert "made" in screen
-    assert "similarity*" in screen
-    assert "* noise-free truth, known only to the simulation" in screen
-    assert "add --to PAGE.html" in screen
-    assert "similarity" not in said(tmp_path / "a", "--released-only")
+    assert " similarity" not in screen and "noise-free" not in screen
+    assert "add --to PAGE.html; what only a simulation knows: add --oracle" in screen
+    whole = said(tmp_path / "a", "--oracle")
+    assert "similarity*" in whole
+    assert "* noise-free truth, known only to the simulation" in whole
+    assert "add --oracle" not in whole
+
+
+def test_truth_is_neither_read_nor_shown_unless_it_is_asked_for(tmp_path, said):
+    """The page is the same to the last byte with and without oracle/; with --oracle it has the votes."""
+    run, page = make_run(tmp_path / "a", arms=["no_privacy"]), tmp_path / "page.html"
+    votes = [",".join(map(str, np.load(path)[:-1])) for path in sorted(run.rglob("oracle/votes.npy"))]
+    assert len(votes) == 3 and all(len(set(each.split(","))) > 6 for each in votes)
+    assert "Page with the truth: " in said(run, "--oracle", "--to", page)
+    whole = Page(page.read_text())
+    assert all(each in whole.raw["data"] for each in votes)
+    assert '"name":"similarity"' in whole.raw["data"] and '"no_privacy":' in whole.raw["data"]
+    assert "oracle" in {given.get("id") for _, given in whole.elements}, "the switch that says what is simulation only"
+    assert "Page: " in said(run, "--to", page)
+    released = page.read_text()
+    assert not any(each in released for each in votes)
+    assert '"name":"similarity"' not in released and '"no_privacy":' not in released
+    assert "oracle" not in {given.get("id") for _, given in Page(released).elements}
+    screen = said(run)
+    for folder in list(run.rglob("oracle")):
+        shutil.rmtree(folder, ignore_errors=True)
+    assert said(run, "--to", page) and page.read_text() == released and said(run) == screen
+
+
+def test_a_metric_of_the_truth_says_what_it_needs(tmp_path, said):
+    with pytest.raises(CompareError, match=r"such as .*none_share.*; metrics of the noise-free truth need --oracle"):
+        said(make_run(tmp_path / "a"), "--metric", "similarity")
+    with pytest.raises(CompareError, match=r"such as .*similarity[^;]*$"):
+        said(tmp_path / "a", "--metric", "similar", "--oracle")
 
 
 def test_two_kinds_of_epsilon_are_told_apart(tmp_path, said):
@@ -79,8 +112,8 @@ def test_the_page_is_written_where_asked(tmp_path, said):
     [
         (["--to"], "--to needs a value"),
         (["--metric="], "no run was named"),
-        (["--fast", "a"], "unknown option --fast; expected --to, --metric or --released-only"),
-        (["--released-only=yes", "a"], "unknown option --released-only"),
+        (["--fast", "a"], "unknown option --fast; expected --to, --metric or --oracle"),
+        (["--oracle=yes", "a"], "unknown option --oracle"),
         (["--to", "x.html"], "no run was named"),
     ],
 )
@@ -90,8 +123,9 @@ def test_arguments_that_cannot_be_understood(arguments, message):
 
 
 def test_options_may_stand_anywhere():
-    request = parse(["--metric=recall", "a", "--released-only", "b=1"])
-    assert (request.runs, request.metric, request.released_only, request.to) == (("a", "b=1"), "recall", True, None)
+    request = parse(["--metric=recall", "a", "--oracle", "b=1"])
+    assert (request.runs, request.metric, request.oracle, request.to) == (("a", "b=1"), "recall", True, None)
+    assert not parse(["a"]).oracle
 
 
 def test_a_wrong_place_for_the_page_is_said_before_any_work(tmp_path, said):

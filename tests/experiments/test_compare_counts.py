@@ -137,7 +137,7 @@ def test_the_table_has_a_line_for_each_key(place):
     assert "Best per epsilon by released after the last key (higher is better):" in screen
     assert "epsilon 4: epsilon 4, minimum count 100" in screen and "apart from all others over 2 seeds" in screen
     assert "Charts and the released elements: add --to PAGE.html" in screen
-    assert "recall*" in screen and "recall" not in said(place / "sweep", "--released-only")
+    assert "recall" not in screen and "recall*" in said(place / "sweep", "--oracle")
 
 
 def test_nothing_under_oracle_is_opened_if_not_asked_for(place, tmp_path):
@@ -146,11 +146,15 @@ def test_nothing_under_oracle_is_opened_if_not_asked_for(place, tmp_path):
     for path in folder.rglob("oracle/*"):
         if path.is_file():
             path.write_text("damaged")
-    said(folder, "--released-only", f"--to={tmp_path}/page.html")
+    said(folder, f"--to={tmp_path}/page.html")
     page = (tmp_path / "page.html").read_text()
     assert "oracle" not in {kind for _, given in Page(page).elements for kind in (given.get("class") or "").split()}
     with pytest.raises(CompareError, match="oracle"):  # the control
-        said(folder, f"--to={tmp_path}/page.html")
+        said(folder, "--oracle", f"--to={tmp_path}/page.html")
+    for place_of_truth in list(folder.rglob("oracle")):
+        shutil.rmtree(place_of_truth)
+    said(folder, f"--to={tmp_path}/again.html")
+    assert (tmp_path / "again.html").read_text() == page
 
 
 def test_the_page_has_what_was_released_and_nothing_of_candidates(place):

@@ -26,6 +26,7 @@ from experiments.compare.sweeps import read_sweep
 from experiments.folder.reader import CompareError
 from experiments.folder.store import StoreError
 from experiments.job import Job
+from experiments.ledger import ledger
 from experiments.multirun import _settings
 from experiments.sweep import SweepFolder, digest_of
 from synth.kept_answers import keep, kept
@@ -95,7 +96,7 @@ def test_a_sweep_of_twelve_lists_its_runs(swept):
 def test_compare_on_a_sweep_folder_names_the_best_run_per_epsilon(swept):
     place, said = swept
     screen = io.StringIO()
-    compare([str(sweep_folder(place)), "--metric", "similarity"], Console(file=screen, width=200))
+    compare([str(sweep_folder(place)), "--oracle", "--metric", "similarity"], Console(file=screen, width=200))
     assert "12 runs, each after its last poll" in screen.getvalue()
     for epsilon in ("1", "4"):
         means = {}
@@ -147,6 +148,29 @@ def test_joblib_s_processes_write_the_same_runs_into_one_cache(again, tmp_path):
     for folder in made:
         made_here = {name: data for name, data in contents(folder).items() if not name.endswith(".png")}
         assert made_here == contents(again / "runs" / "smoke" / folder.name)
+
+
+@pytest.mark.parametrize("more", ["", "hydra.output_subdir=.hydra hydra/job_logging=default"])
+def test_whom_a_sweep_watches_is_told_under_oracle_only(again, tmp_path, more):
+    watched, runs = "resident-000007", tmp_path / "r"
+    (old := runs / "smoke" / "mine").mkdir(parents=True)
+    (old / "multirun.yaml").write_text(f"watch: {watched}")  # as earlier versions left it
+    said = synthpoll(f"{TINY} seed=0,1 runs={runs} out={old} watch={watched} tracker=none {more}")
+    assert "2 of 2 runs of the sweep are complete" in said
+    told = [path.relative_to(runs) for path in holders(watched, runs)]
+    assert [path for path in told if "oracle" not in path.parts] == []
+    # The control: the search finds it where it may be, Hydra's own file among it.
+    assert old.relative_to(runs) / "oracle" / "multirun.yaml" in told
+    assert len([path for path in told if path.name == "watched.json"]) == 2
+    assert any(".hydra" in path.parts for path in told) == bool(more)
+    assert "2 of them from before" in synthpoll(f"{TINY} seed=0,1 runs={runs} out={old} watch={watched} tracker=none")
+    assert {path.relative_to(runs) for path in holders(watched, runs)} <= set(told)
+
+
+def holders(text: str, place: Path) -> list[Path]:
+    """The files below a folder that hold a text, or have it in their name."""
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return [path for path in files if text.encode() in path.read_bytes() or text in str(path)]
 
 
 # Use cases
@@ -309,6 +333,9 @@ def test_out_names_the_sweep_folder_and_runs_stay_where_they_are(runs, tmp_path,
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("mine")
     assert "thesis is not empty and not a sweep folder" in fails(f"{TINY} seed=0,1 out=thesis", 2, capsys)
+    (tmp_path / "theses" / "oracle").mkdir(parents=True)
+    (tmp_path / "theses" / "oracle" / "thesis.txt").write_text("mine")
+    assert "theses is not empty and not a sweep folder" in fails(f"{TINY} seed=0,1 out=theses", 2, capsys)
     (tmp_path / "file").touch()
     assert "cannot write to the sweep folder file/x" in fails(f"{TINY} seed=0,1 out=file/x", 2, capsys)
 
@@ -439,3 +466,34 @@ def test_a_sweep_says_what_all_its_runs_take_of_a_device_and_stops_at_the_cap(ru
         synthpoll(f"{words} caps.lifetime=5 name=more")
     assert f"{told}, but caps.lifetime is 5; sweep over fewer values" in capsys.readouterr().err
     assert "take epsilon" not in synthpoll(f"{TINY} epsilon=1,2 name=seeded")
+
+
+def test_a_sweep_that_debits_a_ledger_says_so_whatever_its_noise(runs, tmp_path, capsys):
+    """Its runs differ in their configuration, so a ledger file counts each, also in a simulation."""
+    words = f"{TINY} noise=seeded ledger=devices.db"
+    told = "2 runs that debit devices.db take epsilon 5 of a device together"
+    error = fails(f"{words} epsilon=2,3 caps.lifetime=4", 2, capsys)
+    assert error == f"synthpoll: the {told}, but caps.lifetime is 4; sweep over fewer values or lower epsilon\n"
+    assert runs.played == [] and not (tmp_path / "runs").exists()
+    said = synthpoll(f"{words} epsilon=2,3 caps.lifetime=5")
+    assert f"{told}: each is a spend of its own, and they add up." in said and "there already" not in said
+    # Sums are of whole numbers: three times 0.1 is not above 0.3.
+    assert "take epsilon 0.3 of" in synthpoll(f"{words} epsilon=0.1 seed=0,1,2 caps.lifetime=0.3")
+    (tmp_path / "devices.db").touch()
+    warned = "devices.db is there already: what other runs have debited counts as well, and was not added here; see"
+    for noise in ("seeded", "system"):
+        said = synthpoll(f"{words} noise={noise} epsilon=2,3 caps.lifetime=5")
+        assert told in said and f"{warned} synthpoll ledger devices.db\n" in said
+
+
+def test_runs_of_a_seeded_sweep_add_up_in_a_ledger(tmp_path, monkeypatch):
+    """What the sweep says is what the ledger then holds: by real runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNTHPOLL_CACHE", str(tmp_path / "cache"))
+    words = f"{TINY} tracker=none noise=seeded ledger=devices.db epsilon=2,3 caps.lifetime=5"
+    assert "take epsilon 5 of a device together" in synthpoll(words)
+    screen = io.StringIO()
+    ledger(["devices.db"], Console(file=screen, width=200))
+    assert "The most that any device has spent: 5," in screen.getvalue()
+    # Given again, the sweep does not count its own debits twice.
+    assert "2 of 2 runs of the sweep are complete, 2 of them from before" in synthpoll(words)
