@@ -7,12 +7,16 @@
 The file holds no id, only a hash of it that is salted for this file (BLAKE2b, RFC 7693, 128 bits), so two ledgers do
 not tell which of their accounts are the same person's. Whoever has the file and a list of ids can still look them up:
 it belongs on the devices' side.
+
+Two ids are the same only if they are equal, letter by letter. A simulated device of a use case is 'device N', which no
+user of mail may be named here: each has an account of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,10 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.budget import Budget, LedgerError
-from privacy.ledger import Devices
+from privacy.ledger import Devices, Mask
 from privacy.ledger_pages import Consent, Kind
 from privacy.ledger_stores import WIDTH, SQLiteLedger
 
+SIMULATED = re.compile(r"device (?:0|[1-9][0-9]*)")
+"""The id of a simulated device."""
 _HASH = 16  # bytes
 _TABLES = (
     "CREATE TABLE salt (value BLOB NOT NULL)",
@@ -38,9 +44,7 @@ class DeviceLedger(SQLiteLedger):
 
     Raises LedgerError as SQLiteLedger does; for a file whose accounts go by number, as those of earlier versions,
     unless it was made for exactly these devices; and for an id twice. `may_join` False: also for an id without an
-    account.
-    `unit`: what a device of a mail corpus stands for ('user', 'item', 'split'); a file takes one of them, since what a
-    person decided and spent would not be known to the pseudo-devices that are made of the same person.
+    account. A file that an earlier version made for pseudo-devices is refused: their ids were places in a list.
     """
 
     def __init__(
@@ -50,9 +54,8 @@ class DeviceLedger(SQLiteLedger):
         device_ids: Sequence[str],
         budget: Budget,
         may_join: bool = True,
-        unit: str | None = None,
     ) -> None:
-        self._ids, self._may_join, self._unit = device_ids, may_join, unit
+        self._ids, self._may_join = device_ids, may_join
         self._numbers: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         super().__init__(path, devices=max(len(device_ids), 1), budget=budget)
 
@@ -82,6 +85,12 @@ class DeviceLedger(SQLiteLedger):
         with self._transaction(write=False):
             return len(self._stored_hashes())
 
+    def knows(self, ids: Sequence[str]) -> Mask:
+        """bool[n]: which of these ids have an account."""
+        with self._transaction(write=False):
+            known: Mask = np.isin(_hashes(ids, self._salt), self._stored_hashes())
+            return known
+
     def has_polls_of(self, run: str) -> bool:
         """Whether anything was ever debited for this run (Accounts.run)."""
         query = "SELECT count(*) FROM polls WHERE substr(use_case, 1, ?) = ?"
@@ -102,15 +111,12 @@ class DeviceLedger(SQLiteLedger):
         self._numbers = self._joined()
 
     def _check_unit(self) -> None:
-        if self._unit is None:
-            return
+        """Earlier versions wrote down which unit of mail a file was made for."""
         row = self._db.execute("SELECT value FROM meta WHERE name = 'unit'").fetchone()
-        if row is None:
-            self._db.execute("INSERT INTO meta VALUES ('unit', ?)", (self._unit,))
-        elif row[0] != self._unit:
+        if row is not None and row[0] != "user":
             raise LedgerError(
-                f"{self._path} has accounts of devices.unit={row[0]}, and this run has {self._unit}: what a person "
-                f"decided and spent there would not count here; give devices.unit={row[0]}, or a ledger of other people"
+                f"{self._path} was made for devices.unit={row[0]}, whose ids are places in a list and not persons', so "
+                "it does not know who has spent what; begin another file with devices.unit=user"
             )
 
     def _numbered(self) -> bool:
@@ -146,8 +152,8 @@ class DeviceLedger(SQLiteLedger):
         found = known[at] == mine if len(known) else np.zeros(len(mine), dtype=np.bool_)
         if not self._may_join and not found.all():
             raise LedgerError(
-                f"{self._path} has no account of {int((~found).sum())} of {len(mine)} devices asked for; an id is the "
-                "user's name (unit=user), name/number (unit=item or split), or 'device N' in a use case"
+                f"{self._path} has no account of {int((~found).sum())} of {len(mine)} devices asked for; an id is "
+                "exactly the user's name in the mail, or 'device N' in a use case"
             )
         numbers = np.where(found, at, 0).astype(np.int64)
         numbers[~found] = len(known) + np.arange(int((~found).sum()))
@@ -179,6 +185,16 @@ class DeviceLedger(SQLiteLedger):
     def _accounts_of(self, devices: Devices) -> Devices:
         numbers: Devices = self._numbers[super()._accounts_of(devices)]
         return numbers
+
+
+def check_users(names: Iterable[str]) -> None:
+    """Raise LedgerError for users of mail who are named as simulated devices are, whose accounts they would have."""
+    taken = sum(SIMULATED.fullmatch(name) is not None for name in names)
+    if taken:
+        raise LedgerError(
+            f"{taken} of the mail's users are named 'device N', which in a ledger is a simulated device of a use case; "
+            "name them otherwise, or drop ledger="
+        )
 
 
 def _hashes(ids: Iterable[str], salt: bytes) -> NDArray[Any]:

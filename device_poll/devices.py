@@ -40,6 +40,13 @@ class Devices(Protocol):
     brought: ClassVar[bool]
     """Whether the texts are real ones that somebody brought, and not made up."""
 
+    @property
+    def numbered(self) -> Mapping[str, str]:
+        """The settings by which a device's id is a place in a list, each with the one by which it is a user's name.
+
+        No ledger file can keep an account by a place: with one message more, or another cut, it is another's.
+        """
+
     def check(self) -> None:
         """Raise SourceError now if the source cannot be there."""
 
@@ -61,6 +68,12 @@ class MailDevices:
     items_per_device: int = 5
 
     brought: ClassVar[bool] = True
+
+    @property
+    def numbered(self) -> Mapping[str, str]:
+        """By the unit, and where no field names users."""
+        by_field = {"devices.fields.user=null": "devices.fields.user=FIELD"} if self.fields.user is None else {}
+        return _numbered(self.unit) | by_field
 
     def check(self) -> None:
         """Raise SourceError if no path is given or nothing is there."""
@@ -97,6 +110,11 @@ class SpamAssassinDevices:
 
     brought: ClassVar[bool] = True
 
+    @property
+    def numbered(self) -> Mapping[str, str]:
+        """By the unit."""
+        return _numbered(self.unit)
+
     def check(self) -> None:
         """Raise SourceError if the corpus has not been fetched."""
         device_unit(self.unit)
@@ -126,6 +144,11 @@ class TownDevices:
 
     brought: ClassVar[bool] = False
 
+    @property
+    def numbered(self) -> Mapping[str, str]:
+        """By the unit."""
+        return _numbered(self.unit)
+
     def check(self) -> None:
         """Nothing can be missing: the town travels with the package."""
         device_unit(self.unit)
@@ -134,3 +157,8 @@ class TownDevices:
         """Build the town."""
         town = build_town(self.devices, self.mails_per_device, self.seed)
         return PrivateItems(texts=town.texts, users=town.users, skipped={}, labels=town.topics, shares=town.proportions)
+
+
+def _numbered(unit: str) -> dict[str, str]:
+    """Raises PopulationError for no such unit."""
+    return {} if device_unit(unit) is DeviceUnit.USER else {f"devices.unit={unit}": "devices.unit=user"}

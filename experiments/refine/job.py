@@ -29,7 +29,8 @@ class RefineJob(Job):
     votes (Rules); `threshold` the standard errors above zero at which a candidate counts as resolved; `test_share` the
     share of the released set that becomes its test split; `arms` adds runs without privacy (ceiling) and with random
     selection (floor), for evaluation; `watch` the id of a device whose report log is kept. Each further round is
-    debited a day later. Raises ValueError as Job, and for values out of range.
+    debited a day later. Raises ValueError as Job, for values out of range, and for a ledger file with devices whose ids
+    are places in a list.
     """
 
     rounds: int
@@ -66,16 +67,17 @@ class RefineJob(Job):
             )
         _ = self.rules
         super().__post_init__()
+        if self.ledger is not None and (numbered := self.devices.numbered):
+            raise ValueError(
+                f"ledger is {self.ledger!r}, but with {' and '.join(numbered)} a device's id is a place in a list: of "
+                "messages that were added or cut otherwise, a file would not know who has spent; drop ledger=, or set "
+                f"{' and '.join(numbered.values())}"
+            )
 
     @property
     def brought(self) -> bool:
         """Whether the devices' source reads texts that somebody brought."""
         return self.devices.brought
-
-    @property
-    def unit(self) -> str | None:
-        """A person, an item, or a part of a person's items."""
-        return str(self.devices.unit)
 
     @property
     def values(self) -> int:

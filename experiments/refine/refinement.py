@@ -16,7 +16,7 @@ import numpy as np
 from aggregate.round import RoundState, Rules, play_round, slate_of
 from device_poll.accounts import Accounts
 from device_poll.cohorts import Cohorts, draw_cohorts
-from device_poll.device_ledger import DeviceLedger
+from device_poll.device_ledger import DeviceLedger, check_users
 from device_poll.fleet import NearestAnswers, SimulatedFleet
 from device_poll.population import Ownership, Population, PopulationError, assign_items
 from device_poll.report_log import ReportLog
@@ -283,9 +283,11 @@ def _check_cohorts(job: RefineJob, cohorts: Cohorts) -> None:
 def _accounts(job: RefineJob, setting: Setting, ownership: Ownership, cohorts: Cohorts) -> Accounts:
     """The devices' accounts for this run.
 
-    Raises LedgerError if the file is no ledger of these devices with these caps, and PopulationError if a run that was
-    not begun yet finds too few devices with budget.
+    Raises LedgerError if the file is no ledger with these caps, or if users have the names of simulated devices; and
+    PopulationError if a run that was not begun yet finds too few devices with budget.
     """
+    if job.ledger is not None:
+        check_users(ownership.device_ids)
     accounts = open_accounts(job, setting.config, setting.noise, ownership.device_ids, setting.stack)
     ledger = accounts.ledger
     # The simulated owners' decision, as participation.opt_in has it; who decided in an earlier run keeps it.

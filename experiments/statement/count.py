@@ -21,7 +21,7 @@ from experiments.statement.facts import (
     shared_facts,
     summary,
 )
-from experiments.statement.page import fabricated, spent_table
+from experiments.statement.page import ADDS_UP, fabricated, spent_table
 from privacy.budget import micro_epsilon
 
 PROTECTED = "one device with all of its data"
@@ -102,9 +102,15 @@ def _lifetime(job: CountJob, a_day: float) -> str:
             f"{a_day * _MONTH:g} in {_MONTH} days and {a_day * _YEAR:g} in a year, without end."
         )
     days = job.caps.budget.lifetime // micro_epsilon(a_day)
+    silent = f"a device stays silent for good after {days} such day{'s' if days != 1 else ''}"
+    if job.ledger is None:
+        return (
+            f"The lifetime cap is {job.caps.lifetime:g}, of which other runs do not know; only where all of them debit "
+            f"one ledger file (ledger=FILE), {silent}."
+        )
     return (
-        f"A device's lifetime cap over all runs and use cases is {job.caps.lifetime:g}: it stays silent for good after "
-        f"{days} such day{'s' if days != 1 else ''}."
+        f"A device's lifetime cap is {job.caps.lifetime:g} over all runs and use cases that debit the ledger file for "
+        f"the same id: {silent}."
     )
 
 
@@ -125,11 +131,19 @@ def _ledger(statement: dict[str, Any], job: CountJob) -> str:
             "adds up."
         )
     told += (
-        "it is a file that all runs and use cases over these devices debit, so spending adds up in it, and a device "
-        "whose cap is reached, or whose owner has said no in any run, sends nothing. "
+        "it is a file in which a device's account is that of its number, 'device 0' and so on, the same in every use "
+        f"case. {ADDS_UP} {_dealt(job)}A device whose cap is reached, or whose owner has said no in the file, sends "
+        "nothing. "
         + ("The day is the clock's (UTC)." if job.system_noise else f"Days are simulated, from day {job.first_day} on.")
     )
     return told
+
+
+def _dealt(job: CountJob) -> str:
+    return (
+        "Prompts are dealt to devices by the seed and the number of devices, so accounts are of these devices, and of "
+        "no prompt and nobody who typed one. " * job.brought
+    )
 
 
 def _picked(job: CountJob) -> str:

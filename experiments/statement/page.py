@@ -13,6 +13,13 @@ from typing import Any
 
 from privacy.audit import FAMILY_WISE_ERROR
 
+ADDS_UP = (
+    "Spending and decisions add up over all runs that give the same file, for equal ids only: simulated devices of use "
+    "cases are 'device 0', 'device 1' and so on, so a user of mail and a use case's device never share an account, and "
+    "a person under two names has two."
+)
+"""Of accounts in a ledger file."""
+
 
 def rounded_up(value: float, digits: int = 4) -> str:
     """A number for reading that never claims less than the number itself."""
@@ -72,8 +79,13 @@ def spent_table(statement: dict[str, Any], spans: Iterable[str] = ("report", "ro
     delta = "0" if spent["delta"] == 0 else rounded_up(spent["delta"])
     names = {"report": "one report", "round": "one round", "day": "one day, at most", "run": "the whole run"}
     rows = [[names[span], _epsilon(spent[span]), "0" if span == "report" else delta] for span in spans]
+    over = (
+        "over all runs that debit its account in one file"
+        if statement["ledger"]["shared_with_other_runs"]
+        else "in this run, of which others do not know"
+    )
     for name, cap in caps.items():
-        rows.append([f"{name} cap over all runs", "no cap is set" if cap is None else f"{cap:g}", ""])
+        rows.append([f"{name} cap {over}", "no cap is set" if cap is None else f"{cap:g}", ""])
     return _table(["of one device", "epsilon", "delta"], rows)
 
 
@@ -97,7 +109,7 @@ def _ledger(statement: dict[str, Any]) -> list[str]:
         "- A round is on the day of the clock (UTC) on which it was first debited."
         if ledger["first_day"] is None
         else f"- Days are simulated: round 0 is on day {ledger['first_day']}, each further round a day later.",
-        "- The ledger is a file that all runs and use cases over these devices debit, so spending adds up in it."
+        f"- The ledger is a file in which a device's account is that of its user's name in the mail. {ADDS_UP}"
         if ledger["shared_with_other_runs"]
         else "- The ledger was made for this run and is gone with it: what other runs cost the same devices is not in "
         "it, and adds up.",

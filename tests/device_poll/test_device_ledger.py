@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from device_poll import device_ledger
-from device_poll.device_ledger import DeviceLedger
+from device_poll.device_ledger import SIMULATED, DeviceLedger, check_users
+from experiments.count.segments import DeviceNames
 from privacy import ledger_stores
 from privacy.budget import MICRO, Budget, DebitState, LedgerError, Token
+from privacy.ledger import Ledger
 from privacy.ledger_pages import Consent, Kind
 from privacy.ledger_stores import WIDTH, SimulatedLedger, SQLiteLedger
 
@@ -189,12 +191,59 @@ def test_two_processes_may_add_devices_at_once(tmp_path):
         assert db.execute("SELECT count(*) FROM identities").fetchone() == (1,)
 
 
-def test_a_file_takes_one_unit_of_mail(tmp_path):
-    """Else who said no as a person would be asked as the item anna/0, with a budget of its own."""
+@pytest.mark.parametrize("unit", ["user", "item", "split"])
+def test_files_that_earlier_versions_made_for_pseudo_devices_are_refused(tmp_path, unit):
+    """They wrote down the unit of the mail; those of persons are read on."""
     path = tmp_path / "ledger.db"
-    with opened(path, unit="user") as ledger:
+    with opened(path) as ledger:
         ledger.opt_out(np.array([0]))
-    with pytest.raises(LedgerError, match=r"has accounts of devices\.unit=user, and this run has item"):
-        DeviceLedger(path, device_ids=("anna/0", "anna/1"), budget=CAPS, unit="item")
-    with opened(path, unit="user"), opened(path, ("device 0",)):  # use cases have no such choice
-        pass
+        ledger._db.execute("INSERT INTO meta VALUES ('unit', ?)", (unit,))
+    if unit == "user":
+        with opened(path) as ledger:
+            assert ledger.consents(np.arange(1)).tolist() == [Consent.NO]
+        return
+    for ids in (IDS, ("anna/0", "anna/1"), ("device 0",)):
+        with pytest.raises(LedgerError, match=rf"was made for devices\.unit={unit}, whose ids are places") as caught:
+            DeviceLedger(path, device_ids=ids, budget=CAPS)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(LedgerError, match="begin another file"):
+        DeviceLedger.existing(path, ())
+
+
+def test_which_ids_have_an_account(tmp_path):
+    path = tmp_path / "ledger.db"
+    with opened(path) as ledger:
+        assert ledger.knows(("anna", "Anna", " anna", "dora", "carl")).tolist() == [True, False, False, False, True]
+        assert ledger.knows(()).tolist() == [] and ledger.accounts == 3
+    with opened(tmp_path / "empty.db", ()) as ledger:
+        assert ledger.knows(("anna",)).tolist() == [False]
+
+
+def test_users_of_mail_may_not_be_named_as_simulated_devices_are():
+    names = DeviceNames(1 << 20)
+    assert all(SIMULATED.fullmatch(names[i]) for i in (0, 7, 10, (1 << 20) - 1))
+    check_users(("anna", "device", "device 05", "device -1", "Device 5", "device 5x", "my device 5", "device \u0665"))
+    with pytest.raises(LedgerError, match="2 of the mail's users are named 'device N'") as caught:
+        check_users(("anna", "device 5", "device 0"))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_forgotten_leaves_the_file_and_its_log(tmp_path):
+    """Also while the file stays open: no row of who answered is left to be read, in free space or in the log."""
+    path = tmp_path / "ledger.db"
+    answered = bytes([DebitState.SENT, DebitState.NONE, DebitState.SENT])
+    with opened(path) as ledger:
+        ledger.opt_in(np.arange(3))
+        assert spend(ledger, [0, 2]).all()
+        assert answered in log(path).read_bytes()
+        ledger.forget_devices(np.array([0, 2]))
+        assert log(path).stat().st_size == 0 and answered + bytes(WIDTH - 3) not in path.read_bytes()
+        # Negative control: the rule without the file's part.
+        ledger.opt_in(np.array([1]))
+        assert spend(ledger, [1], 1).all()
+        Ledger.forget_devices(ledger, np.array([1]))
+        assert log(path).stat().st_size > 0
+
+
+def log(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")

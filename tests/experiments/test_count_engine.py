@@ -277,7 +277,10 @@ def test_use_cases_over_the_same_devices_share_a_ledger(tmp_path, files):
     stated = of(first, "privacy.json")["ledger"]
     # What the devices have spent at most depends on what they hold, and is no part of what is released.
     assert stated["kept"] == "file"
-    assert "a file that all runs and use cases over these devices debit" in (first / "privacy.md").read_text()
+    assert (
+        "account is that of its number, 'device 0' and so on, the same in every use case"
+        in (first / "privacy.md").read_text()
+    )
     # 2,000 others join. Those who have paid for one report at 4 of 6 cannot pay for another: the second use case hears
     # from the others only.
     alone = play(tmp_path / "alone", files, "health_types", "epsilon=4", "caps.lifetime=6", "caps.daily=6")

@@ -31,14 +31,31 @@ def test_epsilon_per_report_day_run_and_life(tmp_path, files):
     one, page = statement(folder), (folder / "privacy.md").read_text()
     assert one["spent"] == {"report": 8.0, "round": 8.0, "day": 16.0, "run": 48.0, "delta": 0.0, "lifetime": 100}
     assert "| one report | 8 | 0 |" in page and "| one day, at most | 16 | 0 |" in page
-    assert "| the whole run | 48 | 0 |" in page and "| lifetime cap over all runs | 100 |  |" in page
-    assert "it stays silent for good after 6 such days" in page
+    assert "| the whole run | 48 | 0 |" in page
+    # No other run knows of a cap without a file.
+    assert "| lifetime cap in this run, of which others do not know | 100 |  |" in page and "over all runs" not in page
+    assert "debit one ledger file (ledger=FILE), a device stays silent for good after 6 such days" in page
     assert one["ledger"] == {
         "kept": "memory", "shared_with_other_runs": False, "caps": {"lifetime": 100, "daily": 16}, "first_day": 0,
         "cost_of_a_report": 8.0, "polls_paid": 1, "devices_charged": None,
     }  # fmt: skip
     assert one["run"]["configuration_sha256"] == hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest()
     assert one["headline"] in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("experiment", ["health_types", "genmoji_fragments"])
+def test_a_cap_over_runs_is_that_of_one_id_in_one_file(tmp_path, files, experiment):
+    """Mail and use cases do not add up over each other: no page says that a cap is over all use cases."""
+    folder = play(
+        tmp_path / "run", files, experiment, f"ledger={tmp_path / 'ledger.db'}", "caps.lifetime=100", "minimum_batch=10"
+    )
+    page = (folder / "privacy.md").read_text()
+    assert "| lifetime cap over all runs that debit its account in one file | 100 |  |" in page
+    assert "is 100 over all runs and use cases that debit the ledger file for the same id: a device stays" in page
+    assert "account is that of its number, 'device 0' and so on" in page
+    assert "for equal ids only" in page and "a user of mail and a use case's device never share an account" in page
+    brought = experiment == "genmoji_fragments"
+    assert ("accounts are of these devices, and of no prompt and nobody who typed one" in page) is brought
 
 
 def test_without_a_cap_the_statement_says_what_a_year_costs(tmp_path, files):
