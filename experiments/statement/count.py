@@ -34,18 +34,14 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
 
     Nothing is claimed of a key to come that a minimum batch would not keep: how many reports come is known afterwards.
     """
-    by_name = {key.key: key for key in keys}
     known = {key.key: reports.get(key.key, key.expected_reports) for key in keys}
-    least = job.least_reports
-    # A count of reports that depends on what devices hold is not told, so nothing is claimed that rests on it.
-    sure = {key.key: reports.get(key.key, least) if job.always_reports else least for key in keys}
-    worst = by_name[most_revealing(job, {key.key: (key.mechanism, sure[key.key]) for key in keys})]
+    worst, sure = claimed_of(job, keys, reports)
     terms = Terms(
         job=job,
         mechanism=worst.mechanism,
         values=worst.answers or job.values,
-        reports=sure[worst.key],
-        expected=max(known[worst.key], least),
+        reports=sure,
+        expected=max(known[worst.key], job.least_reports),
         protected=PROTECTED,
         is_a_person=True,
         polls_paid=len(reports),
@@ -71,6 +67,15 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
         "facts": card_facts(statement),
     }
     return statement | {"sections": _sections(statement, keys, job)}
+
+
+def claimed_of(job: CountJob, keys: Sequence[Key], reports: Mapping[str, int]) -> tuple[Key, int]:
+    """The key of which the claim is the weakest, and how many of its reports are claimed; `reports` as above."""
+    least = job.least_reports
+    # A count of reports that depends on what devices hold is not told, so nothing is claimed that rests on it.
+    sure = {key.key: reports.get(key.key, least) if job.always_reports else least for key in keys}
+    worst = most_revealing(job, {key.key: (key.mechanism, sure[key.key]) for key in keys})
+    return next(key for key in keys if key.key == worst), sure[worst]
 
 
 def _headline(job: CountJob, spent: Mapping[str, Any]) -> str:
