@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
-from experiments.noise import noise_in_words
 from experiments.statement.facts import (
     Terms,
     card_facts,
@@ -25,7 +24,6 @@ from experiments.statement.page import fabricated, spent_table
 from privacy.budget import micro_epsilon
 
 PROTECTED = "one device with all of its data"
-EXACT_LAW = "NumPy's PCG64, no cryptographic source, since tallies are drawn from their law and no device reports"
 _MONTH, _YEAR = 30, 365
 
 
@@ -90,8 +88,9 @@ def _summary(job: CountJob, spent: Mapping[str, Any]) -> str:
     shared = ""
     if len(job.use_cases) > 1:
         shared = f" over all of {', '.join(job.use_cases)}, which share this budget"
+    every = "A report of this mechanism" if job.exact else "Every report"
     return (
-        f"Every report satisfies pure local differential privacy with epsilon = {spent['report']:g}, without trust in "
+        f"{every} satisfies pure local differential privacy with epsilon = {spent['report']:g}, without trust in "
         f"anybody. A device sends at most {job.reports_per_day} a day{shared}: epsilon = {spent['day']:g} per device "
         f"and day, and {spent['run']:g} for the {job.days} day{'s' if job.days > 1 else ''} of this run. "
         f"{_lifetime(job, spent['day'])}"
@@ -120,18 +119,21 @@ def _ledger(statement: dict[str, Any], job: CountJob) -> str:
             "The plan was checked against the caps before it started. Tallies were drawn from their exact law, so no "
             "ledger was kept; what other runs cost the same devices adds up."
         )
-    told = (
-        f"The plan is checked against the caps before it starts. Report by report, a ledger on the devices' side is "
-        f"debited {cost:g} before a report leaves; "
+    told = "The plan is checked against the caps before it starts. " + (
+        f"A ledger on the devices' side is debited {cost:g} for each report that a device would send, before the tally "
+        "is drawn; "
+        if job.exact
+        else f"Report by report, a ledger on the devices' side is debited {cost:g} before a report leaves; "
     )
     if not shared:
         return told + (
             "it was made for this run and is gone with it, so what other runs cost the same devices is not in it, and "
             "adds up."
         )
+    silent = "is in no tally" if job.exact else "sends nothing"
     told += (
         "it is a file that all runs and use cases over these devices debit, so spending adds up in it, and a device "
-        "whose cap is reached, or whose owner has said no in any run, sends nothing. "
+        f"whose cap is reached, or whose owner has said no in any run, {silent}. "
         + ("The day is the clock's (UTC)." if job.system_noise else f"Days are simulated, from day {job.first_day} on.")
     )
     return told
@@ -159,6 +161,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
         for key, reports in statement["composition"]["reports_by_key"].items()
     ]
     looked_at = len(keys[0].values or ())
+    single = "" if job.exact else "single reports, "
     return {
         "What one device spends": [
             *spent_table(statement, ("report", "day", "run")),
@@ -172,6 +175,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             _ledger(statement, job),
         ],
         "Contribution, thresholds, sampling": [
+            *["- Nothing is sent in this run: tallies are drawn from the law of what is said here."] * job.exact,
             f"- A device sends at most {job.reports_per_day} report{'s' if job.reports_per_day > 1 else ''} a day"
             + (f" over {', '.join(job.use_cases)} together" if len(job.use_cases) > 1 else "")
             + ", with one value each"
@@ -201,7 +205,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             *rows,
         ],
         "Randomness and known side channels": [
-            f"- Randomness: {noise_in_words(job, EXACT_LAW if job.exact else None)}.",
+            f"- Randomness: {statement['noise']['words']}.",
             "- Participation: that a device takes part, and its segment, is visible to the transport. "
             + (
                 "How many reports it sends, and of which key, does not depend on its data."
@@ -210,17 +214,14 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
                 "happened on the device, and is not protected. No count of reports is published."
             ),
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
-            "- Floating point: tallies were drawn from their law in floats; on real devices "
-            + f"{statement['trust']['floating_point']}."
-            if job.exact
-            else f"- Floating point: {statement['trust']['floating_point']}.",
+            f"- Floating point: {statement['trust']['floating_point']}.",
             fabricated(statement),
         ],
         "What is released, what is not, what is kept": [
             "- Released: for each key the elements that the release rule let out, with counts and intervals, "
             + ("the number of reports, " if job.always_reports else "the most reports that could have come, ")
             + "how many elements were looked at and how many withheld, and this statement.",
-            "- Not released and not kept: single reports, tallies, and estimates of withheld elements. They exist in "
+            f"- Not released and not kept: {single}tallies, and estimates of withheld elements. They exist in "
             "memory while a key is judged. What only a simulation can know (true counts of released elements, scores) "
             "is under oracle/, which must not be handed on.",
             "- Withheld is not secret: the reports less the released counts tell about how many reports were of all "
