@@ -51,7 +51,7 @@ test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest
 
 soak: $(STAMP)  ## tests that take an hour or so; docs/soak.md has what they printed last
-	SYNTHPOLL_SOAK=1 $(BIN)/python -m pytest -s tests/attacks/test_released_elements.py -k "over_500 or full_size"
+	SYNTHPOLL_SOAK=1 $(BIN)/python -m pytest -s -m soak
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

@@ -153,6 +153,11 @@ class Job:
         return self.minimum_batch * self.reports
 
     @property
+    def exact(self) -> bool:
+        """Whether tallies are drawn from their exact law, without a single report."""
+        return False
+
+    @property
     def neighbours(self) -> str:
         """Which change of the devices' data the claim protects, in words."""
         return NEIGHBOURS.of(Unit.DEVICE)

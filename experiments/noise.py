@@ -10,13 +10,16 @@ could be computed, and whoever has it can take the noise off.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
+from aggregate.trust import Words
 from experiments.folder.layout import FACTS, NOISE_KEY
 from experiments.folder.store import RunFolder, StoreError
 from experiments.job import Job
 from privacy.randomness import NoiseSource
 
 SEEDED = "from the seed: a simulation, since whoever knows the seed can take the noise off"
+EXACT_LAW = "NumPy's PCG64, no cryptographic source, since tallies are drawn from their law and no device reports"
 SYSTEM = "from the operating system, for this run folder alone; it is kept under oracle/ and is never released"
 
 
@@ -48,8 +51,22 @@ def noise_of(job: Job, folder: RunFolder, config: str) -> NoiseSource:
     return secret.of("configuration", configuration)
 
 
-def noise_in_words(job: Job, drawn_with: str | None = None) -> str:
-    """What the noise is drawn with (None: as the trust model has it), and where the key comes from."""
+def words_of(job: Job) -> Words:
+    """The trust model in words that are true of the run: where tallies are drawn, no device sends or draws anything."""
     words = job.trust.words
+    if not job.exact:
+        return words
+    return replace(
+        words,
+        noise_from=f"in a deployment {words.noise_from}",
+        server_sees=f"{words.server_sees}, in a deployment",
+        randomness=EXACT_LAW,
+        floating_point=f"tallies were drawn from their law in floats; in a deployment {words.floating_point}",
+    )
+
+
+def noise_in_words(job: Job) -> str:
+    """What the noise is drawn with, and where the key comes from."""
+    words = words_of(job)
     key = "the key" if words.repeats else "the key of the devices' masks"
-    return f"{drawn_with or words.randomness}; {key} comes {SYSTEM if job.system_noise else SEEDED}"
+    return f"{words.randomness}; {key} comes {SYSTEM if job.system_noise else SEEDED}"

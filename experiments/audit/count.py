@@ -4,9 +4,10 @@
 
 The key with the worst reports is attacked, and the canary sends its full number of reports, every day up to the cap,
 for this one key: the run claims for all of them together. Its two values are the first that are different to the
-mechanism. The others answer evenly, and as many reports come as were sent. Which of the run's reports the canary's
-stand for, and, with a shared ledger, which were refused for lack of budget, is in no run folder, so those that are too
-many are taken away blindly. The claim is for any data of so many reports, so whose they are does not matter.
+mechanism. The others answer evenly, and as many reports come as the statement claims for (`reports_claimed`): those
+that came, or, where how many depends on what devices hold (nulls=never) and is not told, the fewest that a poll may
+have. More would hide the canary better than the claim says. Whose reports they are is in no run folder, and does not
+matter: the claim is for any data of so many.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from experiments.count.job import CountJob
 from experiments.folder.layout import DEVICES
 from experiments.folder.layout import Key as Step
 from experiments.folder.store import RunFolder, StoreError
-from experiments.statement.facts import most_revealing
+from experiments.statement.count import claimed_of
 from privacy.randomness import NoiseSource
 
 
@@ -36,30 +37,31 @@ def canary_polls(folder: RunFolder, job: CountJob) -> list[CanaryPoll]:
     told = folder.read_json(DEVICES)
     if any(told.get(name) != now for name, now in devices_facts(left_out, [key for _, key in keys.values()]).items()):
         raise StoreError(elsewhere)
-    reports = {name: folder.read_json(Step(name).mark)["reports"] for name in keys}
-    worst = most_revealing(job, {name: (key.mechanism, reports[name]) for name, (_, key) in keys.items()})
-    group, key = keys[worst]
+    came = {name: folder.read_json(Step(name).mark)["reports"] for name in keys}
+    worst, reports = claimed_of(job, [key for _, key in keys.values()], came)
+    group, key = keys[worst.key]
     values, _ = group.true_reports(key)
-    others = reports[worst] - job.reports
+    others = reports - job.reports
     if others < 0:
         raise StoreError(
-            f"{worst} has {reports[worst]} reports, fewer than the {job.reports} that one device may send in the "
-            "run; ask more devices"
+            f"{key.key} has {reports} reports, fewer than the {job.reports} that one device may send in the run; ask "
+            "more devices"
         )
     named = len(values) if key.values is None else len(key.values)  # without 'none of these'
     different = np.sort(np.unique(values[:named], axis=0, return_index=True)[1])
     if len(different) < 2:
-        raise StoreError(f"{worst} has no two values that are different to {key.mechanism.name}; there is no canary")
+        raise StoreError(f"{key.key} has no two values that are different to {key.mechanism.name}; there is no canary")
     pair = different[:2]
     first, second = (np.repeat(values[i : i + 1], job.reports, axis=0) for i in pair)
     return [
         CanaryPoll(
-            key=worst,
+            key=key.key,
             mechanism=key.mechanism,
             values=values,
             counts=evenly(others, len(values)),
             worlds=(first, second),
             asked=values[pair],
             drawn=job.exact,
+            fewest=not job.always_reports,
         )
     ]

@@ -64,7 +64,8 @@ class CanaryPoll:
     `counts` int64[d]: how many reports of the other devices are of each of the `values`; `worlds`: what the canary's
     reports are of in the first and in the second world, as many in both; `asked`: the two values whose estimates are
     observed, the first of which the canary's first world speaks for; `drawn`: whether the run itself drew tallies from
-    their exact law. Raises ValueError for worlds with unequal numbers of reports, or other than two values.
+    their exact law; `fewest`: whether so few reports come as the claim is made for, and not as many as came.
+    Raises ValueError for worlds with unequal numbers of reports, or other than two values.
     """
 
     key: str
@@ -74,6 +75,7 @@ class CanaryPoll:
     worlds: tuple[NDArray[Any], NDArray[Any]] = field(repr=False)
     asked: NDArray[Any] = field(repr=False)
     drawn: bool = False
+    fewest: bool = False
 
     def __post_init__(self) -> None:
         first, second = (len(world) for world in self.worlds)
@@ -139,6 +141,8 @@ def audit_polls(
 def how_played(polls: Sequence[CanaryPoll], trust: Trust) -> str:
     """In words, for the statement: what was played, and whether the others' part was drawn."""
     told = "canary device replaced in the run's polls, observed through the released estimates"
+    if any(poll.fewest for poll in polls):
+        told += "; with the fewest reports that the claim is made for, since how many came is not told (nulls=never)"
     if any(poll.draws(trust) for poll in polls):
         return (
             f"{told}; the canary's reports made, the others' part of the tally drawn from its exact law, without the "

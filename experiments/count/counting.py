@@ -32,10 +32,9 @@ from experiments.count.segments import DeviceNames, build_segments
 from experiments.folder import layout
 from experiments.folder.store import StoreError
 from experiments.metrics import write_metrics
-from experiments.noise import noise_in_words
 from experiments.progress import bar
 from experiments.setting import Setting
-from experiments.statement.count import EXACT_LAW, PROTECTED, build_statement
+from experiments.statement.count import PROTECTED, build_statement
 from experiments.statement.facts import guarantee, kept
 from privacy.ledger_stores import SimulatedLedger
 from privacy.randomness import NoiseSource
@@ -89,7 +88,6 @@ class Counting:
             },
             "privacy": {
                 **guarantee(job, self.keys[0].mechanism, PROTECTED),
-                **({"randomness": noise_in_words(job, EXACT_LAW)} if job.exact else {}),
                 "reports_per_day": job.reports_per_day,
                 "use_cases_sharing_the_budget": list(job.use_cases),
             },

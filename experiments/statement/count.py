@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
-from experiments.noise import noise_in_words
 from experiments.statement.facts import (
     Terms,
     card_facts,
@@ -25,7 +24,6 @@ from experiments.statement.page import ADDS_UP, fabricated, spent_table
 from privacy.budget import micro_epsilon
 
 PROTECTED = "one device with all of its data"
-EXACT_LAW = "NumPy's PCG64, no cryptographic source, since tallies are drawn from their law and no device reports"
 _MONTH, _YEAR = 30, 365
 
 
@@ -34,18 +32,14 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
 
     Nothing is claimed of a key to come that a minimum batch would not keep: how many reports come is known afterwards.
     """
-    by_name = {key.key: key for key in keys}
     known = {key.key: reports.get(key.key, key.expected_reports) for key in keys}
-    least = job.least_reports
-    # A count of reports that depends on what devices hold is not told, so nothing is claimed that rests on it.
-    sure = {key.key: reports.get(key.key, least) if job.always_reports else least for key in keys}
-    worst = by_name[most_revealing(job, {key.key: (key.mechanism, sure[key.key]) for key in keys})]
+    worst, sure = claimed_of(job, keys, reports)
     terms = Terms(
         job=job,
         mechanism=worst.mechanism,
         values=worst.answers or job.values,
-        reports=sure[worst.key],
-        expected=max(known[worst.key], least),
+        reports=sure,
+        expected=max(known[worst.key], job.least_reports),
         protected=PROTECTED,
         is_a_person=True,
         polls_paid=len(reports),
@@ -73,6 +67,15 @@ def build_statement(job: CountJob, keys: Sequence[Key], reports: Mapping[str, in
     return statement | {"sections": _sections(statement, keys, job)}
 
 
+def claimed_of(job: CountJob, keys: Sequence[Key], reports: Mapping[str, int]) -> tuple[Key, int]:
+    """The key of which the claim is the weakest, and how many of its reports are claimed; `reports` as above."""
+    least = job.least_reports
+    # A count of reports that depends on what devices hold is not told, so nothing is claimed that rests on it.
+    sure = {key.key: reports.get(key.key, least) if job.always_reports else least for key in keys}
+    worst = most_revealing(job, {key.key: (key.mechanism, sure[key.key]) for key in keys})
+    return next(key for key in keys if key.key == worst), sure[worst]
+
+
 def _headline(job: CountJob, spent: Mapping[str, Any]) -> str:
     often = f"at most {job.reports_per_day} a day" if job.reports > 1 else "one in the run"
     return (
@@ -85,8 +88,9 @@ def _summary(job: CountJob, spent: Mapping[str, Any]) -> str:
     shared = ""
     if len(job.use_cases) > 1:
         shared = f" over all of {', '.join(job.use_cases)}, which share this budget"
+    every = "A report of this mechanism" if job.exact else "Every report"
     return (
-        f"Every report satisfies pure local differential privacy with epsilon = {spent['report']:g}, without trust in "
+        f"{every} satisfies pure local differential privacy with epsilon = {spent['report']:g}, without trust in "
         f"anybody. A device sends at most {job.reports_per_day} a day{shared}: epsilon = {spent['day']:g} per device "
         f"and day, and {spent['run']:g} for the {job.days} day{'s' if job.days > 1 else ''} of this run. "
         f"{_lifetime(job, spent['day'])}"
@@ -121,19 +125,22 @@ def _ledger(statement: dict[str, Any], job: CountJob) -> str:
             "The plan was checked against the caps before it started. Tallies were drawn from their exact law, so no "
             "ledger was kept; what other runs cost the same devices adds up."
         )
-    told = (
-        f"The plan is checked against the caps before it starts. Report by report, a ledger on the devices' side is "
-        f"debited {cost:g} before a report leaves; "
+    told = "The plan is checked against the caps before it starts. " + (
+        f"A ledger on the devices' side is debited {cost:g} for each report that a device would send, before the tally "
+        "is drawn; "
+        if job.exact
+        else f"Report by report, a ledger on the devices' side is debited {cost:g} before a report leaves; "
     )
     if not shared:
         return told + (
             "it was made for this run and is gone with it, so what other runs cost the same devices is not in it, and "
             "adds up."
         )
+    silent = "is in no tally" if job.exact else "sends nothing"
     told += (
         "it is a file in which a device's account is that of its number, 'device 0' and so on, the same in every use "
-        f"case. {ADDS_UP} {_dealt(job)}A device whose cap is reached, or whose owner has said no in the file, sends "
-        "nothing. "
+        f"case. {ADDS_UP} {_dealt(job)}A device whose cap is reached, or whose owner has said no in the file, "
+        f"{silent}. "
         + ("The day is the clock's (UTC)." if job.system_noise else f"Days are simulated, from day {job.first_day} on.")
     )
     return told
@@ -168,6 +175,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
         for key, reports in statement["composition"]["reports_by_key"].items()
     ]
     looked_at = len(keys[0].values or ())
+    single = "" if job.exact else "single reports, "
     return {
         "What one device spends": [
             *spent_table(statement, ("report", "day", "run")),
@@ -181,6 +189,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             _ledger(statement, job),
         ],
         "Contribution, thresholds, sampling": [
+            *["- Nothing is sent in this run: tallies are drawn from the law of what is said here."] * job.exact,
             f"- A device sends at most {job.reports_per_day} report{'s' if job.reports_per_day > 1 else ''} a day"
             + (f" over {', '.join(job.use_cases)} together" if len(job.use_cases) > 1 else "")
             + ", with one value each"
@@ -210,7 +219,7 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
             *rows,
         ],
         "Randomness and known side channels": [
-            f"- Randomness: {noise_in_words(job, EXACT_LAW if job.exact else None)}.",
+            f"- Randomness: {statement['noise']['words']}.",
             "- Participation: that a device takes part, and its segment, is visible to the transport. "
             + (
                 "How many reports it sends, and of which key, does not depend on its data."
@@ -219,17 +228,14 @@ def _sections(statement: dict[str, Any], keys: Sequence[Key], job: CountJob) -> 
                 "happened on the device, and is not protected. No count of reports is published."
             ),
             "- Timing: when a report arrives, and how long a device computes, are outside of the guarantee.",
-            "- Floating point: tallies were drawn from their law in floats; on real devices "
-            + f"{statement['trust']['floating_point']}."
-            if job.exact
-            else f"- Floating point: {statement['trust']['floating_point']}.",
+            f"- Floating point: {statement['trust']['floating_point']}.",
             fabricated(statement),
         ],
         "What is released, what is not, what is kept": [
             "- Released: for each key the elements that the release rule let out, with counts and intervals, "
             + ("the number of reports, " if job.always_reports else "the most reports that could have come, ")
             + "how many elements were looked at and how many withheld, and this statement.",
-            "- Not released and not kept: single reports, tallies, and estimates of withheld elements. They exist in "
+            f"- Not released and not kept: {single}tallies, and estimates of withheld elements. They exist in "
             "memory while a key is judged. What only a simulation can know (true counts of released elements, scores) "
             "is under oracle/, which must not be handed on.",
             "- Withheld is not secret: the reports less the released counts tell about how many reports were of all "

@@ -21,7 +21,7 @@ from aggregate.trust import CentralBaseline, Claim, LocalTrust, ShuffledTrust, T
 from experiments.folder.layout import AUDIT, STATEMENT, STATEMENT_PAGE
 from experiments.folder.store import RunFolder
 from experiments.job import Job
-from experiments.noise import noise_in_words
+from experiments.noise import noise_in_words, words_of
 from experiments.statement.audits import kept_audits, with_audits
 from experiments.statement.page import render, rounded_up
 from privacy.budget import MICRO, micro_epsilon
@@ -114,10 +114,11 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "seed": job.seed,
             "configuration_sha256": hashlib.sha256(config.encode()).hexdigest(),
         },
-        "trust": {"model": trust.name, "baseline": trust.baseline, **asdict(trust.words)},
+        "trust": {"model": trust.name, "baseline": trust.baseline, **asdict(words_of(job))},
         "noise": {
             "from": "system" if job.system_noise else "seed",
             "words": noise_in_words(job),
+            "exact_law": job.exact,
             "brought": job.brought,
         },
         "unit": {
@@ -134,7 +135,7 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
             "caps": asdict(job.caps),
             "first_day": job.simulated_day,
             "cost_of_a_report": cost / MICRO,
-            "polls_paid": terms.polls_paid,
+            "polls_paid": 0 if kept(job) == "none" else terms.polls_paid,
             "devices_charged": terms.devices_charged,
         },
         "central": None if trust.delta == 0 else _central(trust, claim),
@@ -154,11 +155,11 @@ def shared_facts(terms: Terms, config: str) -> dict[str, Any]:
 
 def guarantee(job: Job, mechanism: Mechanism, protected: str) -> dict[str, Any]:
     """The guarantee in short, for run.json; the whole of it is privacy.json. None stands for an infinite epsilon."""
-    words = job.trust.words
+    words = words_of(job)
     local = mechanism.epsilon if math.isfinite(mechanism.epsilon) else None
     return {
         "trust_model": f"{job.trust.name}: {words.noise_from} adds the noise; the server sees {words.server_sees}",
-        "guarantee": "pure local differential privacy of every report"
+        "guarantee": "pure local differential privacy of every report" + ", in a deployment" * job.exact
         if local is not None
         else "central differential privacy of the sums, none of a single report",
         "unit": protected,
@@ -171,8 +172,10 @@ def guarantee(job: Job, mechanism: Mechanism, protected: str) -> dict[str, Any]:
 
 
 def kept(job: Job) -> str:
-    """Where the run's ledger is: a file that other runs debit too, or in memory and for this run alone."""
-    return "memory" if job.ledger is None else "file"
+    """Where the run's ledger is: a file that other runs debit too, in memory and for this run alone, or nowhere."""
+    if job.ledger is not None:
+        return "file"
+    return "none" if job.exact else "memory"
 
 
 def _spent(terms: Terms) -> dict[str, float | None]:
@@ -269,7 +272,12 @@ def headline(statement: dict[str, Any], spent: str) -> str:
 
 
 def simulation(statement: Mapping[str, Any]) -> str:
-    """Why the run protects nobody, where what devices draw comes from the seed; else nothing."""
+    """Why the run protects nobody, where what devices draw comes from the seed or no device reports; else nothing."""
+    if statement["noise"].get("exact_law"):
+        return (
+            "SIMULATION: no device reports; tallies are drawn from the exact law of what devices would send. The "
+            "statement holds for the mechanism, and for runs that are made of reports with noise=system."
+        )
     if statement["noise"]["from"] == "system":
         return ""
     if not statement["trust"]["repeats"]:
@@ -299,10 +307,13 @@ def summary(statement: dict[str, Any], local: str, where: str) -> str:
     spent, central, trust, unit, thresholds = (
         statement[key] for key in ("spent", "central", "trust", "unit", "thresholds")
     )
-    told = []
+    told, drawn = [], statement["noise"]["exact_law"]
+    if drawn:  # first, since all that follows is to be read with it
+        told.append(simulation(statement))
     if trust["baseline"]:
         told.append(
-            "BASELINE, not for release: the server saw every device's true answer, and nobody is protected from it."
+            f"BASELINE, not for release: the server {'would see' if drawn else 'saw'} every device's true answer, and "
+            "nobody is protected from it."
         )
     if spent["report"] is not None:
         told.append(local)
@@ -316,8 +327,7 @@ def summary(statement: dict[str, Any], local: str, where: str) -> str:
     told.append(f"Protected unit: {unit['protected']}.")
     if not unit["is_a_person"]:
         told.append("This unit is smaller than a person.")
-    told.append(
-        simulation(statement)
-        or f"The noise of {trust['noise_from'].rstrip(',')} comes from the operating system, and no seed repeats it."
-    )
+    if not drawn:
+        source = f"The noise of {trust['noise_from'].rstrip(',')} comes from the operating system"
+        told.append(simulation(statement) or f"{source}, and no seed repeats it.")
     return " ".join(told)

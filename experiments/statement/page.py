@@ -174,7 +174,10 @@ def _trust(statement: dict[str, Any]) -> list[str]:
             f"- Assumed: {assumption}."
             for assumption in trust["assumes"] or ["devices run the mechanism; nothing else"]
         ],
-        "- In this simulation all roles run in one process; the statement is about roles that are kept apart.",
+        "- In this simulation no device reports, and one process draws the tallies; the statement is about devices "
+        "that report, and roles that are kept apart."
+        if statement["noise"].get("exact_law")
+        else "- In this simulation all roles run in one process; the statement is about roles that are kept apart.",
     ]
 
 
@@ -241,16 +244,19 @@ def _side_channels(statement: dict[str, Any]) -> list[str]:
 def fabricated(statement: Mapping[str, Any]) -> str:
     """What a device that lies can do, as a line of the page."""
     told = statement["fabrication"]
+    begin = "- Fabricated reports: "
+    if statement["noise"].get("exact_law"):
+        begin += "none could be sent, since no device reports. In a deployment "
     if told["false_refusal"] is None:
         return (
-            "- Fabricated reports: nobody sees a single report, and no proof of validity is sent with the shares, so "
+            f"{begin}nobody sees a single report, and no proof of validity is sent with the shares, so "
             "none is refused. One device that lies can move every count by any amount, as far as so many reports could "
             "add up to it. This falsifies counts; it reveals nobody's data."
         )
     most = told["largest_influence"]
     moved = "is not known; take it to be unbounded" if most is None else f"is at most {rounded_up(most)}, in devices"
     return (
-        "- Fabricated reports: a report that no honest device sends is refused and counted (`refused_reports` in "
+        f"{begin}a report that no honest device sends is refused and counted (`refused_reports` in "
         f"metrics.csv; an honest one with probability at most {told['false_refusal']:g}). By how much one that passes "
         f"moves a count {moved}. This falsifies counts; it reveals nobody's data."
     )

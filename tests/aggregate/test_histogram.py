@@ -244,7 +244,7 @@ def shares_released(mechanism: Any, rule: ReleaseRule, count: int, polls: int, v
     return hits / polls
 
 
-@pytest.mark.parametrize("minimum", [0, 900])
+@pytest.mark.parametrize("minimum", [0, pytest.param(900, marks=pytest.mark.soak)])
 def test_the_count_needed_is_released_that_often(minimum: float) -> None:
     oracle, polls = OptimizedUnaryEncoding(epsilon=2.0, domain_size=100), 1000
     rule = ReleaseRule(minimum_count=minimum, threshold=4.0)

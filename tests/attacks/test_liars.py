@@ -1,4 +1,7 @@
-"""Devices that lie in a whole run: they are refused, counted in public, and change nothing but what passes changes."""
+"""Devices that lie in a whole run: they are refused, counted in public, and change nothing but what passes changes.
+
+The negative control is a front door that accepts everything.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import aggregate.trust
+from aggregate.intake import PermutedSum
 from benchmarks.poisoning import maximal_reports
 from device_poll.events.fleet import EventFleet
 from device_poll.fleet import SimulatedFleet
@@ -43,8 +48,28 @@ def liars(monkeypatch):
     return lie
 
 
+class OpenDoor(PermutedSum):
+    """Negative control: whatever arrives is a report."""
+
+    def add(self, reports) -> None:
+        self._waiting.append(np.atleast_1d(reports))
+        self.reports += len(reports)
+
+
+@pytest.fixture
+def open_door(monkeypatch) -> None:
+    monkeypatch.setattr(aggregate.trust, "PermutedSum", OpenDoor)
+
+
 def public(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def refused_and_without_effect(lied: list[dict[str, str]], honest: list[dict[str, str]]) -> None:
+    """Every poll tells of the liars' reports, and all other public numbers are those of a run without liars."""
+    polled = [row for row, before in zip(lied, honest, strict=True) if before["refused_reports"]]
+    assert polled and {row["refused_reports"] for row in polled} == {str(LIARS)}
+    assert without(lied) == without(honest)
 
 
 def without(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -62,7 +87,7 @@ def test_a_refinement(smoke, liars):
     folder = smoke("lied", *SHORT, console=screen)
     assert screen.file.getvalue().count(", 7 reports refused") == 2
     assert [row["refused_reports"] for row in public(folder)] == ["7", "7", ""]
-    assert without(public(folder)) == without(honest)
+    refused_and_without_effect(public(folder), honest)
     line = "refused and counted (`refused_reports` in metrics.csv; an honest one with probability at most 1e-09)"
     statement = json.loads((folder / "privacy.json").read_text())
     influence = statement["fabrication"]["largest_influence"]
@@ -76,11 +101,28 @@ def test_what_passes_moves_a_count_as_far_as_the_statement_says(smoke, liars):
     before = np.load(folder / "rounds/000/tally.npz")
     liars(SimulatedFleet, crafted=3)
     after = np.load(smoke("lied", "rounds=1", "evaluation.sample=20") / "rounds/000/tally.npz")
-    assert after["reports"] - before["reports"] == 3
+    assert moved(before, after) == (3, pytest.approx(3 * influence, rel=1e-6))
+
+
+def moved(before, after) -> tuple[int, float]:
+    """How many reports more there are, and by how much the estimate of the first candidate is higher for them."""
+    more = int(after["reports"] - before["reports"])
     # Of the optimized unary encoding that the smoke run has at epsilon 4.
     q = 1 / (np.exp(4) + 1)
-    moved = (after["sums"][0] - before["sums"][0] - 3 * q) / (0.5 - q)
-    assert moved == pytest.approx(3 * influence, rel=1e-6)
+    return more, (after["sums"][0] - before["sums"][0] - more * q) / (0.5 - q)
+
+
+def test_negative_control_an_open_door_lets_all_candidates_rise(smoke, liars, open_door):
+    honest = smoke("honest", "rounds=1", "evaluation.sample=20")
+    liars(SimulatedFleet, crafted=3)
+    lied = smoke("lied", "rounds=1", "evaluation.sample=20")
+    with pytest.raises(AssertionError):
+        refused_and_without_effect(public(lied), public(honest))
+    influence = json.loads((lied / "privacy.json").read_text())["fabrication"]["largest_influence"]
+    before, after = (np.load(folder / "rounds/000/tally.npz") for folder in (honest, lied))
+    assert moved(before, after) == (3 + LIARS, pytest.approx((3 + LIARS) * influence, rel=1e-6))
+    # What passes here is one candidate's for an honest device, and each one's for these.
+    assert (after["sums"] - before["sums"] >= LIARS).all()
 
 
 def test_shares_tell_nothing(smoke):
@@ -99,9 +141,21 @@ def test_a_count(tmp_path, liars, experiment):
     assert {row["refused_reports"] for row in honest} == {"0"}
     liars(EventFleet)
     folder = play(tmp_path / "lied", files, experiment)
-    assert {row["refused_reports"] for row in public(folder)} == {"7"}
-    assert without(public(folder)) == without(honest)
+    refused_and_without_effect(public(folder), honest)
     assert "refused and counted" in (folder / "privacy.md").read_text()
+
+
+@pytest.mark.parametrize("experiment", ["emoji", "health_types"])
+def test_negative_control_an_open_door_counts_them(tmp_path, liars, open_door, experiment):
+    files = write_files(tmp_path / "files")
+    honest = public(play(tmp_path / "honest", files, experiment))
+    liars(EventFleet)
+    lied = public(play(tmp_path / "lied", files, experiment))
+    with pytest.raises(AssertionError):
+        refused_and_without_effect(lied, honest)
+    with pytest.raises(AssertionError):
+        assert without(lied) == without(honest)
+    assert [int(row["reports"]) for row in lied] == [int(row["reports"]) + LIARS for row in honest]
 
 
 def test_a_tally_that_is_drawn_has_seen_no_report(tmp_path):

@@ -190,5 +190,9 @@ def test_a_count_under_system_noise(tmp_path):
     )
     tables = [(folder / "segments/health_types/histogram.parquet").read_bytes() for folder in (one, again, other)]
     assert tables[0] == tables[1] != tables[2]
+    # Negative control: of seeded noise two folders have the same.
+    seeded = [play(tmp_path / f"seeded-{name}", files, "health_types", "noise=seeded") for name in ("one", "other")]
+    tables = [(folder / "segments/health_types/histogram.parquet").read_bytes() for folder in seeded]
+    assert tables[0] == tables[1]
     key = (one / NOISE_KEY).read_text().encode()
     assert not any(key in content or bytes.fromhex(key.decode()) in content for content in published(one).values())

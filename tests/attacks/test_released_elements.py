@@ -7,7 +7,6 @@ before: each value by itself, errors taken as normal.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,6 @@ from privacy.catalogue import MECHANISMS
 from privacy.count_mean_sketch import CountMeanSketch
 from privacy.hadamard_sketch import HadamardCountMeanSketch
 from tests.aggregate.released import Outcome, normal_tails, polls_of, polls_of_list, population, with_normal_tails
-
-soak = pytest.mark.skipif(os.environ.get("SYNTHPOLL_SOAK") != "1", reason="takes minutes; set SYNTHPOLL_SOAK=1")
 
 SKETCHES = [CountMeanSketch, HadamardCountMeanSketch]
 KINDS = ["zipf 0.8", "zipf 1.2", "zipf 2", "giant", "null"]
@@ -37,7 +34,7 @@ def test_sketches_release_what_the_rule_says(sketch: Any, kind: str) -> None:
     polls_of(small(sketch), population(kind, 300_000, 500), polls=100).check()
 
 
-@soak
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", [*KINDS, "unlisted giant"])
 @pytest.mark.parametrize("sketch", SKETCHES)
 def test_sketches_release_what_the_rule_says_over_500_polls(sketch: Any, kind: str) -> None:
@@ -96,7 +93,7 @@ def test_negative_control_normal_tails_of_a_list_are_caught(name: str) -> None:
     polls_of_list(mechanism, devices=10_000, polls=40).check()
 
 
-@soak
+@pytest.mark.soak
 @pytest.mark.parametrize("epsilon", [4.0, 8.0, 10.0, 12.0])
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_release_what_the_rule_says_over_500_polls(name: str, epsilon: float) -> None:
@@ -108,7 +105,7 @@ def test_lists_release_what_the_rule_says_over_500_polls(name: str, epsilon: flo
 # Once at full size
 
 
-@soak
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("sketch", "rows", "columns"), [(HadamardCountMeanSketch, 1024, 32_768), (CountMeanSketch, 65_536, 1024)]
 )

@@ -31,7 +31,7 @@ from experiments.run import run_job
 from privacy.audit import audit_run
 from tests.attacks.test_participation import refuted
 
-pytestmark = pytest.mark.skipif(os.environ.get("SYNTHPOLL_SOAK") != "1", reason="takes minutes; set SYNTHPOLL_SOAK=1")
+pytestmark = pytest.mark.soak
 
 USERS, EPSILON, TRIALS = 40, 1.0, 400
 SHORT = ["rounds=1", "candidates=8", "keep=3", "minimum_batch=20", "evaluation.sample=20", f"epsilon={EPSILON}"]

@@ -13,7 +13,7 @@ from aggregate.intake import BatchError
 from aggregate.secure_aggregation import SecureAggregation
 from aggregate.trust import LocalTrust
 from experiments.audit.count import canary_polls
-from experiments.audit.polls import CanaryPoll, _play, audit_polls
+from experiments.audit.polls import CanaryPoll, _play, audit_polls, evenly, how_played
 from experiments.audit.run import audit_run_folder
 from experiments.cli import main
 from experiments.finished import load_run
@@ -33,6 +33,12 @@ def files(tmp_path_factory):
 
 def audit(folder, trials=200, seed=0):
     return audit_run_folder(load_run(folder), trials=trials, seed=seed, screen=screen())
+
+
+def truth_of(folder) -> dict[str, dict[str, object]]:
+    return {
+        path.parent.parent.name: json.loads(path.read_text()) for path in folder.glob("segments/*/oracle/metrics.json")
+    }
 
 
 def reports_of(folder) -> dict[str, int]:
@@ -69,6 +75,57 @@ def test_the_bound_of_a_count_joins_its_statement(tmp_path, files, experiment, o
     assert "report by report, debited, with noise of its own, through the front door" in told["kind"]
     after = contents(folder)
     assert {name for name in after if after[name] != before.get(name)} == {"audit.json", "privacy.json", "privacy.md"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("trust=shuffled", "minimum_batch=50"),
+        ("trust=shuffled", "minimum_batch=50", "days=2", "exact_above=100"),
+        ("minimum_batch=1",),
+    ],
+    ids=["shuffled", "drawn", "canary alone"],
+)
+def test_where_a_count_of_reports_is_not_told_the_fewest_are_played(tmp_path, files, overrides):
+    """How many came depends on what devices hold; the most that could come would hide the canary too well."""
+    folder = play(tmp_path / "run", files, "emoji", "nulls=never", *overrides)
+    claimed = json.loads((folder / "privacy.json").read_text())["thresholds"]["reports_claimed"]
+    most = reports_of(folder)
+    assert all(claimed < row["reports_sent"] < most[key] for key, row in truth_of(folder).items()) and len(most) == 2
+    read = told_of(folder)
+    assert read["reports_per_round"] == [claimed]
+    assert "with the fewest reports that the claim is made for" in read["kind"] and "(nulls=never)" in read["kind"]
+    # What the devices really sent is under oracle/, and moves nothing.
+    for path in folder.glob("segments/*/oracle/metrics.json"):
+        path.write_text("{}")
+    assert told_of(folder) == read
+
+
+def test_where_all_report_as_many_are_played_as_came(tmp_path, files):
+    folder = play(tmp_path / "run", files, "emoji", "trust=shuffled")
+    read = told_of(folder)
+    assert read["reports_per_round"] == [min(reports_of(folder).values())] and "fewest" not in read["kind"]
+
+
+def told_of(folder):
+    run = load_run(folder)
+    polls = canary_polls(run.folder, run.job)
+    return {"reports_per_round": [poll.reports for poll in polls], "kind": how_played(polls, run.job.trust)}
+
+
+def test_too_many_others_would_hide_the_canary(tmp_path, files):
+    """Why it matters. Negative control: the most reports that could come, as audits of earlier versions played."""
+    few = ("nulls=never", "minimum_batch=5", "population=500", "epsilon=4")
+    folder = play(tmp_path / "run", files, "health_types", *few)
+    run = load_run(folder)
+    (poll,) = canary_polls(run.folder, run.job)
+    assert poll.reports == 5
+    most = replace(poll, counts=evenly(reports_of(folder)[poll.key] - 1, len(poll.values)))
+    shown = [
+        audit_polls([each], run.job.trust, minimum_batch=5, claimed=(4.0, 0.0), trials=400, seed=0).epsilon_lower
+        for each in (poll, most)
+    ]
+    assert shown[0] > 1 > shown[1]
 
 
 def test_resumed_it_keeps_its_audits(tmp_path, files, monkeypatch, capsys):

@@ -104,7 +104,8 @@ class Killed(BaseException):
     """Stands for a kill at this point: nothing after it runs."""
 
 
-@pytest.mark.parametrize("kill_at", range(2, 60, 7))
+# Every third of them with each change, the others in the soak.
+@pytest.mark.parametrize("kill_at", [pytest.param(n, marks=[pytest.mark.soak] * (n % 3 != 2)) for n in range(2, 60, 7)])
 def test_a_killed_run_resumes_to_the_same_bytes(smoke, monkeypatch, kill_at):
     """Killed after any number of written files, and again, a run ends bit-identical to an uninterrupted one."""
     whole = contents(smoke("whole", "arms=[random_selection]", "watch=resident-000007"))

@@ -60,7 +60,14 @@ def said(outcome: Outcome) -> str:
 # A full disk
 
 
-@pytest.mark.parametrize(("number", "stride"), [(errno.ENOSPC, 1), (errno.EROFS, 11)], ids=["full", "read-only"])
+@pytest.mark.parametrize(
+    ("number", "stride"),
+    [
+        pytest.param(errno.ENOSPC, 11, id="full"),
+        pytest.param(errno.ENOSPC, 1, id="full-every-step", marks=pytest.mark.soak),
+        pytest.param(errno.EROFS, 11, id="read-only"),
+    ],
+)
 def test_a_generation_refused_at_every_step(whole: Whole, number: int, stride: int) -> None:
     """From a step on the disk refuses: one line; then it does not, and the texts are the same."""
     for step in range(0, len(whole.generation.steps), stride):

@@ -91,6 +91,84 @@ def test_reports_are_those_that_came_and_the_shuffled_row_is_the_accountant_s(tm
     assert central["baseline"] and "| central (baseline) |" in (folder / "privacy.md").read_text()
 
 
+# What the statement of a run says in which devices report, and which is false where tallies are drawn.
+OF_REPORTS = [
+    "AES-256-CTR", "before a report leaves", "Report by report", "Every report satisfies",
+    "single reports, tallies", "all roles run in one process", " no seed repeats it",
+]  # fmt: skip
+# What may be said of a deployment only, in the same sentence.
+OF_DEPLOYMENTS = [
+    "64-bit words",
+    "adds the noise",
+    "is refused and counted",
+    "each noisy report",
+    "nobody sees a single",
+]
+
+
+def sentences(folder) -> list[str]:
+    """All words of privacy.json, privacy.md, and run.json's part about privacy."""
+
+    def words(node):
+        if isinstance(node, dict | list):
+            for each in node.values() if isinstance(node, dict) else node:
+                yield from words(each)
+        elif isinstance(node, str):
+            yield node
+
+    run = json.loads((folder / "run.json").read_text())["privacy"]
+    page = (folder / "privacy.md").read_text()
+    return [each for text in (*words(statement(folder)), *words(run), page) for each in re.split(r"\.\s|\n", text)]
+
+
+def false_of_drawn(folder) -> list[str]:
+    """Sentences that are true of devices' reports, and not of a tally that was drawn."""
+    told = sentences(folder)
+    found = [each for each in told if any(phrase in each for phrase in OF_REPORTS)]
+    return found + [
+        each for each in told if any(phrase in each for phrase in OF_DEPLOYMENTS) and "n a deployment" not in each
+    ]
+
+
+LAWS = {
+    "local": ("emoji",),
+    "system": ("emoji", "noise=system"),
+    "shuffled": ("health_types", "trust=shuffled", "nulls=never", "noise=system"),
+    "sums": ("health_types", "trust=secure_aggregation", "noise=system"),
+    "central": ("health_types", "trust=central"),
+    "fragments": ("genmoji_fragments", "noise=system"),
+    "ledger": ("emoji", "ledger=LEDGER", "caps.lifetime=100"),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_where_tallies_are_drawn_nothing_is_said_of_reports_that_do_not_exist(tmp_path, files, law):
+    experiment, *given = (each.replace("LEDGER", str(tmp_path / "ledger.db")) for each in LAWS[law])
+    folder = play(tmp_path / "run", files, experiment, *given, "exact_above=0")
+    assert false_of_drawn(folder) == []
+    one, page = statement(folder), (folder / "privacy.md").read_text()
+    run = json.loads((folder / "run.json").read_text())
+    assert one["noise"]["exact_law"] and one["noise"]["words"] == run["privacy"]["randomness"]
+    assert one["noise"]["words"].startswith(one["trust"]["randomness"]) and one["noise"]["words"] in page
+    assert "PCG64" in one["trust"]["randomness"] and "drawn from their law in floats" in one["trust"]["floating_point"]
+    assert one["summary"].startswith("SIMULATION: no device reports") and "\n" + one["summary"] + "\n" in page
+    assert "Nothing is sent in this run" in page and "no device reports, and one process draws the tallies" in page
+    of_keys = len(one["composition"]["reports_by_key"])
+    assert (one["ledger"]["kept"], one["ledger"]["polls_paid"]) == (
+        ("file", of_keys) if law == "ledger" else ("none", 0)
+    )
+    assert ("before the tally is drawn" if law == "ledger" else "no ledger was kept") in page
+
+
+def test_the_words_that_are_looked_for_are_said_of_reports(tmp_path, files):
+    """Negative control: each of them is in the statement of some run in which devices report."""
+    told = []
+    for law in ("system", "sums"):
+        experiment, *given = LAWS[law]
+        told += false_of_drawn(play(tmp_path / law, files, experiment, *given))
+    assert [each for each in [*OF_REPORTS, *OF_DEPLOYMENTS] if not any(each in sentence for sentence in told)] == []
+
+
 class _Links(HTMLParser):
     """Everything that a page would load or run."""
 
