@@ -95,7 +95,7 @@ class Attacker:
         rules = self._refinement.rules
         # A run binds its secret to its configuration, which is published.
         noise = noise.of("configuration", hashlib.sha256((self._folder / CONFIG).read_bytes()).hexdigest())
-        fleet = replace(self._refinement.fleet, noise=noise, accounts=None)
+        fleet = replace(self._refinement.fleet, noise=noise, accounts=None, closing=None)
         slate = slate_of(rules.encoder, Corpus.from_parquet(self._folder / Round(0).corpus))[1]
         rng = noise.of(rules.use_case, slate.digest).generator(Stage.SHUFFLE, round=0)
         ask = rules.ask(slate, 0, rng)
