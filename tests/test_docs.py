@@ -45,3 +45,12 @@ def test_paragraphs_that_claim_name_a_test() -> None:
     paragraphs = [each for each in told.split("\n\n") if not each.startswith(("#", "|", "    "))]
     silent = [each.split("\n")[0] for each in paragraphs if each and not BRACKETS.search(each)]
     assert [each for each in silent if not each.startswith(("**Neighbours.**", "What nulls cost", "**Timing**"))] == []
+
+
+def test_every_attack_has_a_negative_control() -> None:
+    attacks = sorted((ROOT / "tests" / "attacks").glob("test_*.py"))
+    texts = {path.name: path.read_text(encoding="utf-8").lower() for path in attacks}
+    assert len(texts) > 10
+    assert [
+        name for name, text in texts.items() if "negative control" not in text and "negative_control" not in text
+    ] == []

@@ -27,7 +27,7 @@ def test_the_page_of_a_comparison_has_the_truth_only_where_it_was_asked_for(smok
         return truth.in_(page.read_bytes()) | truth.in_(screen.getvalue().encode())
 
     assert kinds() == set()
-    assert {"votes"} <= kinds("--oracle")  # the control
+    assert {"votes"} <= kinds("--oracle")  # negative control: the search finds the truth where it is
     kinds()
     released = page.read_text()
     for folder in list(run.rglob("oracle")):
