@@ -27,20 +27,31 @@ LIARS = 7
 
 @pytest.fixture
 def liars(monkeypatch):
-    """From now on every poll has envelopes of reports that are none; `crafted`: and one that passes."""
+    """From now on every poll has envelopes of reports that no honest device sends: for all answers at once, or of no
+    shape at all (`garbled`). `crafted`: and some that pass.
+    """
 
-    def lie(fleet: type, crafted: int = 0) -> None:
+    def lie(fleet: type, crafted: int = 0, garbled: bool = False) -> None:
         honest = fleet.answer
 
         def answer(self, asks, advance=None):
             yield from honest(self, asks, advance)
             for ask in asks if asks[0].shares is None else ():
-                none = ask.mechanism.no_reports()
-                wrong = np.frombuffer(b"\xff" * LIARS * none.itemsize * int(np.prod(none.shape[1:])), none.dtype)
-                yield ReportBatch(ask.use_case, np.arange(LIARS), wrong.reshape(LIARS, *none.shape[1:]))
+                rng, none = np.random.default_rng(1), ask.mechanism.no_reports()
+                if garbled:
+                    wrong = np.frombuffer(b"\xff" * LIARS * none.itemsize * int(np.prod(none.shape[1:])), none.dtype)
+                    wrong = wrong.reshape(LIARS, *none.shape[1:])
+                else:
+                    width = getattr(ask.mechanism, "columns", None)  # of a sketch: values enough to be in every column
+                    every = (
+                        rng.integers(0, 2**64, 20 * width, dtype=np.uint64)
+                        if width
+                        else np.arange(ask.mechanism.domain_size)
+                    )
+                    wrong = maximal_reports(ask.mechanism, every, LIARS, rng, checked=False)
+                yield ReportBatch(ask.use_case, np.arange(LIARS), wrong)
                 if crafted:
-                    rng, target = np.random.default_rng(1), np.array([0])
-                    reports = maximal_reports(ask.mechanism, target, crafted, rng, checked=True)
+                    reports = maximal_reports(ask.mechanism, np.array([0]), crafted, rng, checked=True)
                     yield ReportBatch(ask.use_case, np.arange(crafted), reports)
 
         monkeypatch.setattr(fleet, "answer", answer)
@@ -79,10 +90,11 @@ def without(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 SHORT = ("rounds=2", "evaluation.sample=20")
 
 
-def test_a_refinement(smoke, liars):
+@pytest.mark.parametrize("garbled", [False, True])
+def test_a_refinement(smoke, liars, garbled):
     honest = public(smoke("honest", *SHORT))
     assert [row["refused_reports"] for row in honest] == ["0", "0", ""], "the last corpus is not polled"
-    liars(SimulatedFleet)
+    liars(SimulatedFleet, garbled=garbled)
     screen = Console(file=io.StringIO(), width=200)
     folder = smoke("lied", *SHORT, console=screen)
     assert screen.file.getvalue().count(", 7 reports refused") == 2
@@ -134,12 +146,14 @@ def test_shares_tell_nothing(smoke):
     assert fabrication == {"largest_influence": None, "false_refusal": None}
 
 
-@pytest.mark.parametrize("experiment", ["emoji", "new_words"])
-def test_a_count(tmp_path, liars, experiment):
+@pytest.mark.parametrize(
+    ("experiment", "garbled"), [("emoji", False), ("health_types", False), ("emoji", True), ("new_words", True)]
+)
+def test_a_count(tmp_path, liars, experiment, garbled):
     files = write_files(tmp_path / "files")
     honest = public(play(tmp_path / "honest", files, experiment))
     assert {row["refused_reports"] for row in honest} == {"0"}
-    liars(EventFleet)
+    liars(EventFleet, garbled=garbled)
     folder = play(tmp_path / "lied", files, experiment)
     refused_and_without_effect(public(folder), honest)
     assert "refused and counted" in (folder / "privacy.md").read_text()
