@@ -122,7 +122,7 @@ def test_too_many_others_would_hide_the_canary(tmp_path, files):
     assert poll.reports == 5
     most = replace(poll, counts=evenly(reports_of(folder)[poll.key] - 1, len(poll.values)))
     shown = [
-        audit_polls([each], run.job.trust, minimum_batch=5, claimed=(4.0, 0.0), trials=400, seed=0).epsilon_lower
+        audit_polls([each], run.job.trust, minimum_batch=5, claimed=(4.0, 0.0), trials=1000, seed=0).epsilon_lower
         for each in (poll, most)
     ]
     assert shown[0] > 1 > shown[1]
