@@ -47,8 +47,8 @@ bench-ledger: $(STAMP)  ## debits a second of the budget ledger
 bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F --domains F --words F --prompts F")
 	$(BIN)/python -m benchmarks.use_cases $(ARGS)
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## all tests, a file on each core (one thread each, or they would slow each other)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 soak: $(STAMP)  ## tests that take an hour or so; docs/soak.md has what they printed last
 	SYNTHPOLL_SOAK=1 $(BIN)/python -m pytest -s -m soak
