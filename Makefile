@@ -50,7 +50,7 @@ bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F 
 test: $(STAMP)  ## all tests, a file on each core (one thread each, or they would slow each other)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-soak: $(STAMP)  ## tests that take an hour or so; docs/soak.md has what they printed last
+soak: $(STAMP)  ## tests that take half an hour; docs/soak.md has what they printed last
 	SYNTHPOLL_SOAK=1 $(BIN)/python -m pytest -s -m soak
 
 lint: $(STAMP)  ## ruff (lint and format) and mypy
