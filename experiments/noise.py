@@ -30,7 +30,7 @@ def noise_of(job: Job, folder: RunFolder, config: str) -> NoiseSource:
     can matter or not, share no noise of devices, shufflers, aggregators or servers. Raises StoreError if the key of a
     run that was begun is gone or damaged.
     """
-    configuration = hashlib.sha256(config.encode()).hexdigest()
+    configuration = configuration_digest(config)
     if not job.system_noise:
         return NoiseSource.seeded(job.seed).of("configuration", configuration)
     path = folder.path / NOISE_KEY
@@ -49,6 +49,11 @@ def noise_of(job: Job, folder: RunFolder, config: str) -> NoiseSource:
             "which costs the devices anew"
         ) from None
     return secret.of("configuration", configuration)
+
+
+def configuration_digest(config: str) -> str:
+    """What the noise is bound to, of the configuration as text."""
+    return hashlib.sha256(config.encode()).hexdigest()
 
 
 def words_of(job: Job) -> Words:

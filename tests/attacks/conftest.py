@@ -1,5 +1,5 @@
 """The fixtures of tests/experiments, for attacks on whole runs."""
 
-from tests.experiments.conftest import compose_job, smoke
+from tests.experiments.conftest import compose_job, same_noise_in_every_folder, smoke
 
-__all__ = ["compose_job", "smoke"]
+__all__ = ["compose_job", "same_noise_in_every_folder", "smoke"]

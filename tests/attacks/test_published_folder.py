@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
 
+import experiments.noise
 from experiments.folder.layout import CONFIG, NOISE_KEY, Round
 from experiments.folder.store import RunFolder, StoreError
 from experiments.refine.refinement import Refinement
@@ -94,7 +95,7 @@ class Attacker:
 
         rules = self._refinement.rules
         # A run binds its secret to its configuration, which is published.
-        noise = noise.of("configuration", hashlib.sha256((self._folder / CONFIG).read_bytes()).hexdigest())
+        noise = noise.of("configuration", experiments.noise.configuration_digest((self._folder / CONFIG).read_text()))
         fleet = replace(self._refinement.fleet, noise=noise, accounts=None, closing=None)
         slate = slate_of(rules.encoder, Corpus.from_parquet(self._folder / Round(0).corpus))[1]
         rng = noise.of(rules.use_case, slate.digest).generator(Stage.SHUFFLE, round=0)

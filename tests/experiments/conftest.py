@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
+import experiments.noise
 import experiments.run
 from experiments.launch import load_job
 from experiments.run import run_job
@@ -42,6 +45,21 @@ def smoke(tmp_path, compose_job) -> Run:
         return run_job(*job, console or Console(file=io.StringIO(), width=150))
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def same_noise_in_every_folder(tmp_path_factory) -> Iterator[None]:
+    """Noise is bound to the configuration, in which paths of temporary files are: without this every run of the tests
+    would draw other noise. Tests of other processes, which do not see this, have none but equal paths to compare.
+    """
+    place = re.compile(re.escape(str(tmp_path_factory.getbasetemp())) + r"/([^/\s'\"]*?)\d*(?=[/\s'\"])")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            experiments.noise,
+            "configuration_digest",
+            lambda config: hashlib.sha256(place.sub(r"/\1", config).encode()).hexdigest(),
+        )
+        yield
 
 
 @pytest.fixture
