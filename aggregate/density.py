@@ -1,0 +1,309 @@
+"""Where in embedding space devices' items are: one posterior from all tallies of all rounds.
+
+    density = fit_density(places, base, polls)
+    density.shares            # float64[n]: the share of devices at each place; they sum to 1
+    density.share_of(region)  # the share of a region, with its standard error
+    density.expected(slate)   # what the next poll should find, before it is asked
+    density.relative(vectors) # any other texts: how much denser than the base measure
+
+The model. Devices are at `places`, the texts that were written so far, in proportion to base_i exp(f(x_i)); f is a
+Gaussian process over the sphere with covariance amplitude^2 exp((cos - 1) / bandwidth^2) (a logistic Gaussian process:
+Leonard 1978; Tokdar and Ghosh 2007). A device at x answers candidate j of a slate with probability in proportion to
+exp(sharpness cos(x, s_j)), and 'none of these' to exp(sharpness outside): its item is near x, not at it, so to which
+candidate it is nearest is a matter of chance (multinomial logit with an outside option; McFadden 1974). A tally is
+that, drawn by the cohort (multinomial), with the mechanism's own noise on top, both as normal errors.
+
+The posterior is found by Newton's method, with normal errors around its mode (Laplace; Rasmussen and Williams 2006,
+section 3.4); sharpness, bandwidth and amplitude are those of the largest marginal likelihood. All of it is made of
+public numbers: the tallies' estimates, the texts, the mechanism. So it costs no privacy whatever is done with it.
+
+f is held by `knots`, at most `most_knots` of the places (the subset of regressors; Quinonero-Candela and Rasmussen
+2005): work is about places * knots * answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+
+from privacy.mechanism import Estimate
+
+Floats = NDArray[np.float64]
+Place = tuple[int, int, int, int]
+
+SHARPNESS = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
+BANDWIDTH = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+AMPLITUDE = (0.03, 0.1, 0.25, 0.5, 0.8, 1.2, 1.7, 2.4, 3.4, 4.8, 6.8, 9.6)
+MISFIT = (0.0, 0.1, 0.2, 0.35, 0.5)
+"""Where hyperparameters are looked for. The smallest amplitude is flat: without a signal nothing is made of noise."""
+_START = (4, 3, 5, 1)
+_STEPS = 25  # Newton's, at most
+_CLOSE = 0.01  # of f, where Newton's method ends
+_JITTER = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SlatePoll:
+    """What one poll measured: `slate` float32[m, d]; `estimate` of its m candidates and of 'none of these', the last.
+
+    `adds_up`: the mechanism's counts add up to the reports, so their errors hang together. Raises ValueError for other
+    numbers of answers, and without reports.
+    """
+
+    slate: NDArray[np.float32] = field(repr=False)
+    estimate: Estimate = field(repr=False)
+    adds_up: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.estimate.counts) != len(self.slate) + 1 or self.estimate.reports < 1:
+            raise ValueError(
+                f"a poll has {len(self.estimate.counts)} counts of {self.estimate.reports} reports; expected one for "
+                f"each of {len(self.slate)} candidates and for 'none of these', of 1 report or more"
+            )
+
+    @property
+    def shares(self) -> Floats:
+        """float64[m + 1]: the estimated share of each answer; noise takes some below 0."""
+        return self.estimate.counts / self.estimate.reports
+
+    def covariance(self, expected: Floats, misfit: float) -> Floats:
+        """float64[m + 1, m + 1] of the shares, where `expected` is what they are on average, to within a relative error
+        of `misfit` each."""
+        n, answers = self.estimate.reports, len(expected)
+        noise = np.diag((self.estimate.stderr / n) ** 2)
+        if self.adds_up:  # errors whose sum is 0, each as large as it is
+            noise -= noise.mean(axis=0) + noise.mean(axis=1)[:, None] - noise.mean()
+            noise *= answers / (answers - 1)
+        # A candidate can stand for a place that no text is at, so what is expected can be far too little.
+        cohort = np.diag(np.maximum(expected, 1 / n)) - np.outer(expected, expected)
+        matrix = noise + cohort / n + np.diag((misfit * expected) ** 2)
+        matrix[np.diag_indices(answers)] *= 1 + _JITTER  # where both add up, there is no inverse
+        return np.asarray(matrix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """See the module: places in the grids, and the cosine of 'none of these'."""
+
+    sharpness: float
+    bandwidth: float
+    amplitude: float
+    misfit: float
+    outside: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VoteDensity:
+    """The posterior. `evidence` is the logarithm of the marginal likelihood, by Laplace's method."""
+
+    hyperparameters: Hyperparameters
+    evidence: float
+    shares: Floats = field(repr=False)
+    _places: NDArray[np.float32] = field(repr=False)
+    _knots: NDArray[np.float32] = field(repr=False)
+    _features: Floats = field(repr=False)
+    _mode: Floats = field(repr=False)
+    _precision: tuple[Floats, bool] = field(repr=False)
+
+    def relative(self, vectors: NDArray[np.float32], block: int = 65536) -> Floats:
+        """float64[n]: how much denser devices are at these texts than the base measure is; its mean over that is 1."""
+        at_places = np.exp(self._features @ self._mode)
+        scale = float(self.shares.sum() / (self.shares / at_places).sum())
+        told = [
+            _features(part, self._knots, self.hyperparameters.bandwidth) @ self._mode
+            for part in np.array_split(vectors, max(1, -(-len(vectors) // block)))
+        ]
+        return np.exp(np.concatenate(told)) / scale
+
+    def share_of(self, region: NDArray[np.bool_] | Floats) -> tuple[float, float]:
+        """The share of devices in a region, given as bool[n] or weights float64[n] of the places; and its standard
+        error."""
+        weights = region.astype(np.float64)
+        share = float(self.shares @ weights)
+        slope = self._features.T @ (self.shares * (weights - share))
+        return share, float(np.sqrt(max(slope @ cho_solve(self._precision, slope), 0.0)))
+
+    def expected(self, slate: NDArray[np.float32]) -> Floats:
+        """float64[m + 1]: the share of each answer that a poll about this slate should find, 'none of these' last."""
+        known = self.hyperparameters
+        return np.asarray(self.shares @ _choices(self._places, slate, known.sharpness, known.outside))
+
+
+def fit_density(
+    places: NDArray[np.float32],
+    base: Floats,
+    polls: Sequence[SlatePoll],
+    rng: np.random.Generator,
+    *,
+    most_knots: int = 500,
+    start: Hyperparameters | None = None,
+) -> VoteDensity:
+    """The density after these polls. `places` float32[n, d] unit vectors; `base` float64[n], above 0, sums to 1.
+
+    Hyperparameters are searched from `start` on (those of the fit before), one at a time, until none improves.
+    Raises ValueError for no poll, for fewer than two places, or a base that is none.
+    """
+    if not polls or len(places) < 2:
+        raise ValueError(f"there are {len(polls)} polls and {len(places)} places; expected 1 or more, and 2 or more")
+    if base.shape != (len(places),) or not (base > 0).all() or not np.isclose(base.sum(), 1):
+        raise ValueError("base is not a share above 0 for each place; expected shares that sum to 1")
+    chosen = np.sort(rng.permutation(len(places))[:most_knots])
+    search = _Search(places=places, base=base, polls=polls, knots=places[chosen])
+    return search.best(start)
+
+
+class _Search:
+    """All fits that were tried, by their places in the grids."""
+
+    def __init__(
+        self,
+        *,
+        places: NDArray[np.float32],
+        base: Floats,
+        polls: Sequence[SlatePoll],
+        knots: NDArray[np.float32],
+    ) -> None:
+        self._places, self._base, self._polls, self._knots = places, base, polls, knots
+        self._fits: dict[Place, VoteDensity] = {}
+        self._answers: dict[int, tuple[Floats, float]] = {}
+        self._held: dict[int, Floats] = {}
+
+    def best(self, start: Hyperparameters | None) -> VoteDensity:
+        at = _START
+        if start is not None:
+            given = (start.sharpness, start.bandwidth, start.amplitude, start.misfit)
+            at = tuple(grid.index(value) for grid, value in zip(_GRIDS, given, strict=True))  # type: ignore[assignment]
+        best = self._fit(at)
+        improved = True
+        while improved:
+            improved = False
+            for neighbour in _neighbours(at):
+                tried = self._fit(neighbour)
+                if tried.evidence > best.evidence + 1e-6:
+                    best, at, improved = tried, neighbour, True
+        return best
+
+    def _fit(self, at: Place) -> VoteDensity:
+        if at not in self._fits:
+            self._fits[at] = self._laplace(at)
+        return self._fits[at]
+
+    def _laplace(self, at: Place) -> VoteDensity:
+        sharpness, bandwidth, amplitude, misfit = (grid[i] for grid, i in zip(_GRIDS, at, strict=True))
+        if at[1] not in self._held:
+            self._held[at[1]] = _features(self._places, self._knots, bandwidth)
+        if at[0] not in self._answers:
+            outside = _outside(self._places, self._base, self._polls, sharpness)
+            each = [_choices(self._places, poll.slate, sharpness, outside) for poll in self._polls]
+            self._answers[at[0]] = (np.concatenate(each, axis=1), outside)
+        features, (answers, outside) = self._held[at[1]], self._answers[at[0]]
+        near = [fit for known, fit in self._fits.items() if known[1] == at[1]]
+        mode = near[-1]._mode.copy() if near else np.zeros(features.shape[1])
+        measured = np.concatenate([poll.shares for poll in self._polls])
+
+        whiten, shares, expected = [], self._base, np.zeros(0)
+        for step in range(_STEPS):
+            values = features @ mode
+            shares = self._base * np.exp(values - values.max())
+            shares /= shares.sum()
+            expected = shares @ answers
+            if step < 3:  # the errors' size follows what is expected, and is then kept, so that the method converges
+                whiten = self._whitening(expected, misfit)
+            slope = features.T @ (shares[:, None] * answers) - np.outer(features.T @ shares, expected)
+            white = _whitened(whiten, slope.T)
+            precision = white.T @ white
+            precision[np.diag_indices_from(precision)] += amplitude**-2
+            factor = cho_factor(precision, lower=True)
+            residual = _whitened(whiten, measured - expected)
+            move = cho_solve(factor, white.T @ residual - mode / amplitude**2)
+            size = float(np.abs(features @ move).max())
+            if step >= 3 and size < _CLOSE:
+                break
+            mode = mode + move * min(1.0, 2.0 / max(size, 1e-12))
+        residual = _whitened(whiten, measured - expected)
+        evidence = (
+            -0.5 * float(residual @ residual)
+            - sum(float(np.log(np.diag(each)).sum()) for each in whiten)
+            - 0.5 * float(mode @ mode) / amplitude**2
+            - len(mode) * float(np.log(amplitude))
+            - float(np.log(np.diag(factor[0])).sum())
+        )
+        return VoteDensity(
+            hyperparameters=Hyperparameters(
+                sharpness=sharpness, bandwidth=bandwidth, amplitude=amplitude, misfit=misfit, outside=outside
+            ),
+            evidence=evidence,
+            shares=shares,
+            _places=self._places,
+            _knots=self._knots,
+            _features=features,
+            _mode=mode,
+            _precision=factor,
+        )
+
+    def _whitening(self, expected: Floats, misfit: float) -> list[Floats]:
+        ends = np.cumsum([len(poll.shares) for poll in self._polls])[:-1]
+        parts = np.split(expected, ends)
+        each = zip(self._polls, parts, strict=True)
+        return [cholesky(poll.covariance(part, misfit), lower=True) for poll, part in each]
+
+
+_GRIDS = (SHARPNESS, BANDWIDTH, AMPLITUDE, MISFIT)
+
+
+def _neighbours(at: Place) -> Iterator[Place]:
+    for axis, grid in enumerate(_GRIDS):
+        for step in (1, -1):
+            moved = list(at)
+            moved[axis] += step
+            if 0 <= moved[axis] < len(grid):
+                yield (moved[0], moved[1], moved[2], moved[3])
+
+
+def _whitened(factors: Sequence[Floats], rows: Floats) -> Floats:
+    """The rows, those of each poll times the inverse of its factor."""
+    ends = np.cumsum([len(factor) for factor in factors])[:-1]
+    parts = np.split(rows, ends)
+    return np.concatenate([solve_triangular(f, part, lower=True) for f, part in zip(factors, parts, strict=True)])
+
+
+def _features(vectors: NDArray[np.float32], knots: NDArray[np.float32], bandwidth: float) -> Floats:
+    """float64[n, q], so that f = features @ (standard normal numbers) has the covariance of the process."""
+
+    def covariance(rows: NDArray[np.float32]) -> Floats:
+        products = (rows @ knots.T).astype(np.float64)
+        return np.asarray(np.exp((products - 1) / bandwidth**2))
+
+    among = covariance(knots)
+    among[np.diag_indices_from(among)] += _JITTER
+    return np.asarray(solve_triangular(cholesky(among, lower=True), covariance(vectors).T, lower=True).T)
+
+
+def _choices(places: NDArray[np.float32], slate: NDArray[np.float32], sharpness: float, outside: float) -> Floats:
+    """float64[n, m + 1]: the probability of each answer of a device at each place."""
+    scores = np.empty((len(places), len(slate) + 1))
+    np.multiply(places @ slate.T, sharpness, out=scores[:, :-1])
+    scores[:, -1] = sharpness * outside
+    scores -= scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
+
+
+def _outside(places: NDArray[np.float32], base: Floats, polls: Sequence[SlatePoll], sharpness: float) -> float:
+    """The cosine of 'none of these', with which the base measure would answer it as often as devices did."""
+    reports = np.array([poll.estimate.reports for poll in polls], dtype=np.float64)
+    wanted = float(sum(poll.estimate.counts[-1] for poll in polls) / reports.sum())
+    wanted = min(max(wanted, 1e-4), 1 - 1e-4)
+    others = [np.exp(sharpness * (places @ poll.slate.T).astype(np.float64)).sum(axis=1) for poll in polls]
+    low, high = -2.0, 3.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        weight = np.exp(sharpness * middle)
+        found = sum(n * float(base @ (weight / (weight + other))) for n, other in zip(reports, others, strict=True))
+        low, high = (middle, high) if found < wanted * reports.sum() else (low, middle)
+    return (low + high) / 2
