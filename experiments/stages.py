@@ -117,6 +117,11 @@ class StagedGenerator:
         """The generator's."""
         return self.generator.reproducible
 
+    @property
+    def size(self) -> int | None:
+        """The generator's."""
+        return self.generator.size
+
     def check(self) -> None:
         """The generator's."""
         self.generator.check()

@@ -18,12 +18,14 @@ import yaml
 _CODES = {
     "English": "en", "German": "de", "French": "fr", "Spanish": "es", "Italian": "it", "Portuguese": "pt",
 }  # fmt: skip
+_POOL = re.compile(r"(pool:.* [0-9a-f]{12})(?: \+ (.+))?")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "text, subject": "what the model wrote (an empty subject: none was written)",
     "weight": "share of the estimated votes of all {all} examples: noisy, held at 0 from below, a winner's votes split "
     "evenly between it and its children",
-    "attributes": "what the model was asked for; `template` and `entities` are the topic's pattern and its fillings",
+    "attributes": "what the model was asked for, or columns of a pool; `template` and `entities` are the topic's "
+    "pattern and its fillings",
     "id, parents, family": "lineage: content address, what it was made from, the seed text that it descends from",
     "operator, change, round": "how it was made, what that changed, and in which round",
     "model, prompt": "who wrote it, and the digest of the prompt",
@@ -202,11 +204,19 @@ def _feature(kind: pa.DataType) -> dict[str, object]:
 
 def public_name(model: str) -> str:
     """A model's name without the folders of the machine it ran on: '/home/me/models/x.gguf int8' is 'x.gguf int8'."""
+    if (pool := _POOL.fullmatch(model)) and pool[2]:
+        return f"{pool[1]} + {public_name(pool[2])}"
     return re.sub(r"^(?:~|\.{1,2})?/(?:[^ ]*/)?(?=[^ /])", "", model)
 
 
 def terms_of(generator: str) -> str:
     """What the terms of the weights say about texts written with them, in words; `generator` as in run.json."""
+    if pool := _POOL.fullmatch(generator):
+        unknown = (
+            f"Texts come from a file ({pool[1]}), and who or what wrote them is not known to synthpoll: find out whose "
+            "terms apply before you publish or train."
+        )
+        return f"{unknown} Of the others: {terms_of(pool[2])}" if pool[2] else unknown
     name = generator.lower()
     if " endpoint " in name:
         return (

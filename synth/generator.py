@@ -55,6 +55,10 @@ class Generator(Protocol):
     def reproducible(self) -> str | None:
         """None if the same stream gives the same texts; otherwise one sentence why it need not."""
 
+    @property
+    def size(self) -> int | None:
+        """How many texts there are at most before any is varied; None: as many as are asked for."""
+
     def check(self) -> None:
         """Raise GenerationError now if the weights or packages are missing, before any other work starts."""
 

@@ -23,6 +23,7 @@ class ScriptedFakeGenerator:
     topics: tuple[str, ...] = ("soccer practice", "gas prices", "budget meeting", "dog adoption", "server outage")
     name: str = "scripted fake"
     reproducible: None = None
+    size: None = None
 
     def check(self) -> None:
         """Nothing can be missing."""

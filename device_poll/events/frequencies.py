@@ -28,8 +28,8 @@ from device_poll.events.rows import (
     weight_of,
 )
 from device_poll.events.vocabulary import EVERYWHERE, Loaded
-from device_poll.sources.files import numbered_lines, open_bytes
 from device_poll.sources.items import SourceError
+from synth.rows.files import numbered_lines, open_bytes
 
 _WORD_MARKS = ("in_debian_wamerican_huge", "in_npm_word_list", "in_urban_dictionary")
 

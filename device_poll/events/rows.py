@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from device_poll.sources.files import bad_byte, listed, numbered_lines, open_bytes
 from device_poll.sources.items import SourceError
+from synth.rows.files import bad_byte, listed, numbered_lines, open_bytes
 
 OnBadRow = Literal["error", "skip"]
 Where = str

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from synth.rows.files import SourceError
+from synth.rows.taking import Columns
 
-class SourceError(ValueError):
-    """Mail cannot be read; the message says what was found, what was expected, what to do (never private text)."""
+# Whoever reads mail takes the error from here: what it says holds for mail as for any rows.
+__all__ = ["Fields", "Items", "SourceError"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,16 @@ class Fields:
                 raise SourceError(f"fields.only.{name} is {values!r}; expected a list of values to keep")
 
     @property
-    def named(self) -> tuple[str, ...]:
-        """The columns that are read."""
-        return tuple(name for name in (self.text, self.user, self.time, *self.only) if name is not None)
+    def columns(self) -> Columns:
+        """The columns of a table that are read."""
+        if self.user is None:
+            return Columns(text=self.text, others=tuple(self.only), time=self.time)
+        return Columns(
+            text=self.text,
+            others=(self.user, *self.only),
+            time=self.time,
+            advice={self.user: " (or user=null if every item is its own user)"},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from device_poll.sources.clean import clean_mail
-from device_poll.sources.files import open_bytes
-from device_poll.sources.gather import Gather, mail_seconds
+from device_poll.sources.gather import Gather
 from device_poll.sources.items import Fields, SourceError
 from device_poll.sources.message import UndecodableError, address, body, parse, sent
+from synth.rows.dates import mail_seconds
+from synth.rows.files import open_bytes
 
 _POSTMARK = re.compile(
     rb"From .*(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d{1,2} \d\d:\d\d"

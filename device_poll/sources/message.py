@@ -14,8 +14,8 @@ from email.message import Message
 from email.policy import compat32
 from typing import TypeAlias
 
-from device_poll.sources.gather import mail_seconds
 from device_poll.sources.html_text import html_to_text
+from synth.rows.dates import mail_seconds
 
 Mail: TypeAlias = "Message[str, str]"
 

@@ -16,38 +16,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
-from device_poll.sources.files import open_bytes
-from device_poll.sources.gather import Gather, OnBadRow
-from device_poll.sources.huggingface import holds_dataset, read_huggingface
+from device_poll.sources.gather import Gather
 from device_poll.sources.items import Fields, Items, SourceError
 from device_poll.sources.mailboxes import is_maildir, mailboxes_in, read_mailboxes, read_maildir, read_mbox
-from device_poll.sources.tables import read_csv, read_jsonl, read_parquet
+from synth.rows.formats import TABLES, Formats
+from synth.rows.taking import OnBadRow
 
 Format = Literal["jsonl", "csv", "parquet", "huggingface", "mbox", "maildir", "mailboxes"]
 
-_READERS: dict[Format, Callable[[Path, Gather], None]] = {
-    "jsonl": read_jsonl,
-    "csv": read_csv,
-    "parquet": read_parquet,
-    "huggingface": read_huggingface,
-    "mbox": read_mbox,
-    "maildir": read_maildir,
-    "mailboxes": read_mailboxes,
-}
-_SUFFIXES: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".mbox": "mbox",
-}
-_MAIL: frozenset[Format] = frozenset({"mbox", "maildir", "mailboxes"})
-_FOLDERS: frozenset[Format] = frozenset({"huggingface", "maildir", "mailboxes"})
+_FORMATS: Formats[Gather] = Formats(
+    readers={**TABLES.readers, "mbox": read_mbox, "maildir": read_maildir, "mailboxes": read_mailboxes},
+    suffixes={**TABLES.suffixes, ".mbox": "mbox"},
+    starts={b"From ": "mbox", **TABLES.starts},
+    # Mail is looked for first: its folders may hold files of any name.
+    folders={"maildir": is_maildir, "mailboxes": lambda path: bool(mailboxes_in(path)), **TABLES.folders},
+    without="mailboxes or data files",
+)
 
 
 def read_items(
@@ -95,48 +82,9 @@ def _read(
 ) -> Items:
     if not path.exists():
         raise SourceError(f"{path} does not exist; expected a mail file or folder; check the path")
-    chosen = _detect(path) if format == "auto" else _checked(path, format)
-    if fields.only and chosen in _MAIL:
+    chosen = _FORMATS.of(path, format)
+    if fields.only and chosen not in TABLES.readers:
         raise SourceError(f"fields.only is set, but {path} is of format {chosen}; expected a table; unset it")
     rows = Gather(source=path, fields=fields, on_bad_row=on_bad_row, min_words=min_words, max_words=max_words)
-    _READERS[chosen](path, rows)
+    _FORMATS.readers[chosen](path, rows)
     return rows.finish()
-
-
-def _checked(path: Path, format: Format) -> Format:
-    """`format`, if there is such a format and `path` can be of it."""
-    if format not in _READERS:
-        raise SourceError(f"format is {format!r}; expected auto or one of {', '.join(_READERS)}")
-    if path.exists() and path.is_dir() != (format in _FOLDERS):
-        found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
-        raise SourceError(f"{path} is a {found}; format {format} expects a {expected}; check the path or the format")
-    return format
-
-
-def _detect(path: Path) -> Format:
-    if path.is_dir():
-        return _detect_folder(path)
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
-    with open_bytes(path) as file:
-        start = file.read(5)
-    if start == b"From ":
-        return "mbox"
-    if start.startswith(b"PAR1"):
-        return "parquet"
-    raise SourceError(_unknown(path, f"a file with the suffix {suffix or 'none'}"))
-
-
-def _detect_folder(path: Path) -> Format:
-    if is_maildir(path):
-        return "maildir"
-    if mailboxes_in(path):
-        return "mailboxes"
-    if holds_dataset(path):
-        return "huggingface"
-    raise SourceError(_unknown(path, "a folder without mailboxes or data files"))
-
-
-def _unknown(path: Path, found: str) -> str:
-    return f"{path} is {found}: unknown format; expected one of {', '.join(_READERS)}; name it with format=..."

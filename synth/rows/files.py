@@ -1,6 +1,6 @@
-"""Opening mail files: plain or gzip, with errors that say what to do and hold nothing of the content.
+"""Opening files of rows: plain or gzip, with errors that say what to do and hold nothing of the content.
 
-with open_bytes(Path("mail.jsonl.gz")) as file:
+with open_bytes(Path("texts.jsonl.gz")) as file:
     for number, offset, line in numbered_lines(file): ...
 """
 
@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from device_poll.sources.items import SourceError
-
 _FIELD_NAME = re.compile(r"\w[\w.:/-]*(?: [\w.:/-]+){0,2}")
+
+
+class SourceError(ValueError):
+    """Rows cannot be read; the message says what was found, what was expected, what to do (never a row's content)."""
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as raw:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
     except FileNotFoundError:
-        raise SourceError(f"{path} does not exist; expected a mail file or folder; check the path") from None
+        raise SourceError(f"{path} does not exist; expected a file or folder; check the path") from None
     except PermissionError:
         raise SourceError(f"{path} is not readable (permission denied); give this user read access") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
@@ -57,7 +59,7 @@ def listed(names: Iterable[str]) -> str:
     """The field names for an error message.
 
     Names that do not look like names are withheld, and all others with them: a table without a header line has
-    somebody's mail where the names should be.
+    somebody's text where the names should be.
     """
     found = list(names)
     if all(len(name) <= 40 and _FIELD_NAME.fullmatch(name) for name in found):

@@ -1,8 +1,6 @@
-"""Mail in tables: JSON lines, CSV (both also .gz) and Parquet, one row an item.
+"""Tables of texts: JSON lines, CSV (both also .gz) and Parquet. What is in a row is the business of who takes it.
 
-rows = Gather(source=path, fields=Fields())
-read_jsonl(Path("mail.jsonl.gz"), rows)
-rows.finish()
+read_jsonl(Path("texts.jsonl.gz"), rows)     # calls rows.take for every row, or rows.bad; see synth/rows/taking.py
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from device_poll.sources.files import bad_byte, numbered_lines, open_bytes
-from device_poll.sources.gather import Gather, no_field, seconds
-from device_poll.sources.items import SourceError
+from synth.rows.dates import cell_seconds, seconds
+from synth.rows.files import SourceError, bad_byte, numbered_lines, open_bytes
+from synth.rows.taking import Rows
 
 
-def read_jsonl(path: Path, rows: Gather) -> None:
+def read_jsonl(path: Path, rows: Rows) -> None:
     """One JSON object a line, UTF-8; empty lines are passed over."""
     with open_bytes(path) as file:
         for number, offset, line in numbered_lines(file):
@@ -39,31 +37,26 @@ def read_jsonl(path: Path, rows: Gather) -> None:
                 rows.bad("malformed", f"{where} is not valid JSON (column {column}); expected one object; correct it")
                 continue
             if isinstance(row, dict):
-                _add_object(rows, where, row)
+                _take_object(rows, where, row)
             elif number == 1 and isinstance(row, list):
                 raise SourceError(f"{path} holds one JSON array; expected one object a line; write it as JSON lines")
             else:
                 rows.bad("malformed", f"{where} is a JSON {type(row).__name__}; expected an object; correct it")
 
 
-def _add_object(rows: Gather, where: str, row: dict[str, object]) -> None:
-    fields = rows.fields
-    for name in fields.named:
+def _take_object(rows: Rows, where: str, row: dict[str, object]) -> None:
+    columns = rows.columns
+    for name in columns.named:
         if name not in row:
             return rows.missing(where, name, row)
-    if not rows.wanted(row):
-        return None
-    return rows.add(
-        where,
-        text=row[fields.text],
-        user=None if fields.user is None else row[fields.user],
-        time=0.0 if fields.time is None else seconds(row[fields.time]),
-    )
+    if rows.wanted(row):
+        rows.take(where, row, 0.0 if columns.time is None else seconds(row[columns.time]))
+    return None
 
 
-def read_csv(path: Path, rows: Gather) -> None:
+def read_csv(path: Path, rows: Rows) -> None:
     """Comma-separated, UTF-8, with a header line; cells that hold commas, quotes or line breaks are quoted."""
-    fields, broken = rows.fields, _BrokenLines()
+    columns, broken = rows.columns, _BrokenLines()
     with open_bytes(path) as file, _cells_of_any_size():
         reader = csv.reader(broken.decode(file), strict=True)
         try:
@@ -74,8 +67,8 @@ def read_csv(path: Path, rows: Gather) -> None:
             return
         if broken.first is not None:
             raise SourceError(f"{path}: {_not_utf8('the header line', broken.first)}")
-        text, user, time = (_column(path, header, name, rows) for name in (fields.text, fields.user, fields.time))
-        only = {name: _column(path, header, name, rows) for name in fields.only}
+        places = {name: _place(path, header, name, rows) for name in columns.named}
+        kept = [(name, places[name]) for name in columns.kept]
         for number, cells in _records(path, reader, rows):
             where, at = f"row {number} (up to line {reader.line_num})", broken.take()
             if at is not None:
@@ -83,13 +76,10 @@ def read_csv(path: Path, rows: Gather) -> None:
             elif len(cells) != len(header):
                 found = f"{len(cells)} cells, the header has {len(header)}"
                 rows.bad("malformed", f"{where} has {found}; expected as many; quote cells that hold commas")
-            elif rows.wanted({name: cells[at] for name, at in only.items()}):
-                rows.add(
-                    where,
-                    text=cells[text],
-                    user=cells[user],
-                    time=0.0 if fields.time is None else _cell_seconds(cells[time]),
-                )
+            else:
+                row = {name: cells[place] for name, place in kept}
+                if rows.wanted(row):
+                    rows.take(where, row, 0.0 if columns.time is None else cell_seconds(cells[places[columns.time]]))
 
 
 class _BrokenLines:
@@ -111,7 +101,7 @@ class _BrokenLines:
         return first
 
 
-def _records(path: Path, reader: Any, rows: Gather) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, reader: Any, rows: Rows) -> Iterator[tuple[int, list[str]]]:
     """(row number from 1, cells), past empty lines and, where they are skipped, past bad rows."""
     number = 0
     while True:
@@ -134,25 +124,15 @@ def _records(path: Path, reader: Any, rows: Gather) -> Iterator[tuple[int, list[
             yield number, cells
 
 
-def _column(path: Path, header: list[str], name: str | None, rows: Gather) -> int:
-    if name is None:
-        return 0
+def _place(path: Path, header: list[str], name: str, rows: Rows) -> int:
     if name not in header:
-        raise SourceError(f"{path} has {no_field(name, header, rows.fields)}")
+        raise SourceError(f"{path} has {rows.no_field(name, header)}")
     return header.index(name)
-
-
-def _cell_seconds(cell: str) -> float | None:
-    """A cell has no type: a number is Unix time."""
-    try:
-        return seconds(float(cell))
-    except ValueError:
-        return seconds(cell)
 
 
 @contextmanager
 def _cells_of_any_size() -> Iterator[None]:
-    """Lift the csv module's limit of 128 KiB a cell for a while: a mail may be longer."""
+    """Lift the csv module's limit of 128 KiB a cell for a while: a text may be longer."""
     limit = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -160,48 +140,49 @@ def _cells_of_any_size() -> Iterator[None]:
         csv.field_size_limit(limit)
 
 
-def read_parquet(path: Path, rows: Gather) -> None:
+def read_parquet(path: Path, rows: Rows) -> None:
     """Any Parquet file whose text column holds strings."""
     with open_bytes(path) as file:
         try:
             parquet = pq.ParquetFile(file)
             names = needed_columns(path, parquet.schema_arrow, rows)
-            add_batches(path, parquet.iter_batches(columns=names), rows)
+            take_batches(path, parquet.iter_batches(columns=names), rows)
         except (pa.ArrowException, OSError):
             raise SourceError(f"{path} is not a complete Parquet file; expected one; write or copy it again") from None
 
 
-def needed_columns(path: Path, schema: pa.Schema, rows: Gather) -> list[str]:
+def needed_columns(path: Path, schema: pa.Schema, rows: Rows) -> list[str]:
     """The columns to read. Raises SourceError if one is not there or the text column holds no strings."""
-    fields = rows.fields
-    names = list(fields.named)
+    text, names = rows.columns.text, list(rows.columns.named)
     for name in names:
         if name not in schema.names:
-            raise SourceError(f"{path} has {no_field(name, schema.names, fields)}")
-    found = schema.field(fields.text).type
-    plain = found.value_type if pa.types.is_dictionary(found) else found
-    if not (pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)):
-        raise SourceError(f"column {fields.text!r} of {path} holds {found}; expected strings; choose another column")
-    return list(dict.fromkeys(names))
+            raise SourceError(f"{path} has {rows.no_field(name, schema.names)}")
+    if not _is_text(schema.field(text).type):
+        found = schema.field(text).type
+        raise SourceError(f"column {text!r} of {path} holds {found}; expected strings; choose another column")
+    return names
 
 
-def add_batches(path: Path, batches: Iterable[pa.RecordBatch], rows: Gather) -> None:
-    """Add the rows of Arrow record batches that have the `needed_columns`."""
-    fields, number = rows.fields, 0
+def take_batches(path: Path, batches: Iterable[pa.RecordBatch], rows: Rows) -> None:
+    """Take the rows of Arrow record batches that have the `needed_columns`."""
+    columns, number = rows.columns, 0
     for batch in batches:
-        texts = _strings(batch.column(fields.text))
-        nothing = [None] * len(texts)
-        users = nothing if fields.user is None else _users(batch.column(fields.user))
-        times = [0.0] * len(texts) if fields.time is None else _times(batch.column(fields.time))
-        kinds = {name: _users(batch.column(name)) for name in fields.only}
-        for i, (text, user, time) in enumerate(zip(texts, users, times, strict=True)):
+        times = [0.0] * batch.num_rows if columns.time is None else _times(batch.column(columns.time))
+        values = [_values(batch.column(name)) for name in columns.kept]
+        for cells, time in zip(zip(*values, strict=True), times, strict=True):
             number += 1
-            if not rows.wanted({name: values[i] for name, values in kinds.items()}):
+            row = dict(zip(columns.kept, cells, strict=True))
+            if not rows.wanted(row):
                 continue
-            if isinstance(text, bytes) or isinstance(user, bytes):
+            if any(isinstance(cell, bytes) for cell in cells):
                 rows.bad("undecodable", f"row {number} of {path.name} is not UTF-8; expected UTF-8; correct it")
             else:
-                rows.add(f"row {number} of {path.name}", text=text, user=user, time=time)
+                rows.take(f"row {number} of {path.name}", row, time)
+
+
+def _is_text(found: pa.DataType) -> bool:
+    plain = found.value_type if pa.types.is_dictionary(found) else found
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain))
 
 
 def _strings(column: pa.Array) -> list[str | bytes | None]:
@@ -214,10 +195,8 @@ def _strings(column: pa.Array) -> list[str | bytes | None]:
     ]
 
 
-def _users(column: pa.Array) -> list[object]:
-    stored = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_string(stored) or pa.types.is_large_string(stored) or pa.types.is_string_view(stored)
-    return list(_strings(column)) if is_text else list(column.to_pylist())
+def _values(column: pa.Array) -> list[object]:
+    return list(_strings(column)) if _is_text(column.type) else list(column.to_pylist())
 
 
 def _times(column: pa.Array) -> list[float | None]:
@@ -225,7 +204,7 @@ def _times(column: pa.Array) -> list[float | None]:
         # Through microseconds: Python's datetime has no finer ones, and time zones do not change a Unix time.
         micros = column.cast(pa.timestamp("us", getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
         return [None if value is None else value / 1e6 for value in micros.to_pylist()]
-    return [seconds(value) for value in _users(column)]
+    return [seconds(value) for value in _values(column)]
 
 
 def _not_utf8(where: str, offset: int) -> str:

@@ -3,8 +3,7 @@
 Two layouts: what `save_to_disk` writes (Arrow streams, `state.json` or `dataset_dict.json`), and what a hub repository
 holds (`data/train-00000-of-00001.parquet`, or JSON lines, or CSV). To read one split, give its folder or file.
 
-    rows = Gather(source=path, fields=Fields())
-    read_huggingface(Path("my_dataset"), rows)
+    read_huggingface(Path("my_dataset"), rows)     # calls rows.take for every row; see synth/rows/taking.py
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from device_poll.sources.files import open_bytes
-from device_poll.sources.gather import Gather
-from device_poll.sources.items import SourceError
-from device_poll.sources.tables import add_batches, needed_columns, read_csv, read_jsonl, read_parquet
+from synth.rows.files import SourceError, open_bytes
+from synth.rows.tables import needed_columns, read_csv, read_jsonl, read_parquet, take_batches
+from synth.rows.taking import Rows
 
-_READERS: dict[str, Callable[[Path, Gather], None]] = {
+_READERS: dict[str, Callable[[Path, Rows], None]] = {
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,
     ".jsonl.gz": read_jsonl,
@@ -29,7 +27,7 @@ _READERS: dict[str, Callable[[Path, Gather], None]] = {
 }
 
 
-def read_huggingface(path: Path, rows: Gather) -> None:
+def read_huggingface(path: Path, rows: Rows) -> None:
     """Read a folder in either layout. Raises SourceError if it has neither."""
     if (path / "dataset_dict.json").exists():
         for split in _names(path / "dataset_dict.json", "splits"):
@@ -66,7 +64,7 @@ def _data_files(path: Path) -> dict[str, list[Path]]:
     return by_suffix
 
 
-def _read_saved(folder: Path, rows: Gather) -> None:
+def _read_saved(folder: Path, rows: Rows) -> None:
     """One split that `Dataset.save_to_disk` wrote."""
     if _names(folder / "state.json", "_indices_data_files", optional=True):
         raise SourceError(f"{folder} keeps its row order in an index file; expected plain data; save it again")
@@ -76,7 +74,7 @@ def _read_saved(folder: Path, rows: Gather) -> None:
             try:
                 stream = pa.ipc.open_stream(raw)
                 needed_columns(file, stream.schema, rows)
-                add_batches(file, stream, rows)
+                take_batches(file, stream, rows)
             except (pa.ArrowException, OSError):
                 raise SourceError(f"{file} is not a complete Arrow stream; expected one; save it again") from None
 

@@ -1,0 +1,83 @@
+"""A pool of texts on the command line: how it is composed, with a writer and without, and a run that is made of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+
+from experiments.folder.layout import Round
+from experiments.launch import told
+from synth.corpus import Corpus
+from synth.language_model import LanguageModelGenerator
+from synth.local_writer import LocalWriter
+from synth.pool import PoolGenerator
+from synth.prompts import ImagePromptForm
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    rows = [{"body": f"text {i} about my plans", "topic": f"topic {i % 3}"} for i in range(10)]
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_a_pool_is_composed(compose_job, path):
+    job, *_ = compose_job(
+        "experiment=smoke", "generator=pool", f"generator.path={path}", "generator.fields.text=body",
+        "generator.fields.attributes=[topic]", "generator.on_bad_row=skip",
+    )  # fmt: skip
+    assert isinstance(job.generator, PoolGenerator)
+    assert job.generator.writer is None and job.generator.size == 10
+
+
+def test_without_a_path_it_says_what_to_set(compose_job):
+    job, *_ = compose_job("experiment=smoke", "generator=pool")
+    assert told(job.check) == "generator.path is not set; give a file of texts (generator.path=TEXTS.jsonl.gz)"
+
+
+@pytest.mark.parametrize(
+    "override", ["generator=pool_and_smollm2", "generator=pool generator@generator.writer=smollm2"]
+)
+def test_a_pool_with_a_writer_is_one_override(compose_job, override):
+    """Equal, both ways, and the writer is what it is alone, whatever it is set to."""
+    job, identity, _ = compose_job("experiment=smoke", *override.split(), "generator.path=F")
+    assert identity == compose_job("experiment=smoke", "generator=pool_and_smollm2", "generator.path=F")[1]
+    writer = job.generator.writer
+    assert isinstance(job.generator, PoolGenerator) and isinstance(writer, LanguageModelGenerator)
+    alone = compose_job("experiment=smoke", "generator=smollm2")[0].generator
+    assert writer == alone and isinstance(writer.writer, LocalWriter)
+    warm = compose_job("experiment=smoke", *override.split(), "generator.writer.writer.temperature=0.9")[0]
+    assert warm.generator.writer.writer.temperature == 0.9
+
+
+def test_other_writers_and_other_commands():
+    with initialize_config_module("conf", version_base="1.3"):
+        config = compose(
+            "generate", ["out=x", "generator=pool", "generator.path=F", "generator@generator.writer=genmoji"]
+        )
+    generator = instantiate(config, _convert_="object").generator
+    assert isinstance(generator, PoolGenerator) and isinstance(generator.writer.form, ImagePromptForm)
+
+
+def test_a_run_of_a_pool_and_a_writer(smoke, path):
+    given = [
+        "generator=pool", f"generator.path={path}", "generator.fields.text=body", "generator.fields.attributes=[topic]",
+        "generator@generator.writer=scripted_fake",
+    ]  # fmt: skip
+    folder = smoke("run", *given)
+    corpus = Corpus.from_parquet(folder / Round(0).corpus)
+    assert len(corpus) == 40
+    assert corpus.texts[:10] == [f"text {i} about my plans" for i in range(10)]
+    assert [e.operator for e in corpus] == ["pool"] * 10 + ["seed"] * 30
+    run = json.loads((folder / "run.json").read_text())
+    assert run["generator"].startswith("pool:texts.jsonl ") and run["generator"].endswith(" + scripted fake")
+    card = (folder / "dataset" / "README.md").read_text()
+    assert "is not known to synthpoll" in card and str(path.parent) not in card
+    again = smoke("again", *given)
+    last = Round(3).corpus
+    assert (again / last).read_bytes() == (folder / last).read_bytes()
