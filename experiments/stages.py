@@ -126,6 +126,10 @@ class StagedGenerator:
         """The generator's."""
         self.generator.check()
 
+    def check_parents(self, parents: Corpus) -> None:
+        """The generator's."""
+        self.generator.check_parents(parents)
+
     def with_encoder(self, encode: Encode) -> StagedGenerator:
         """The same, staged."""
         return StagedGenerator(generator=self.generator.with_encoder(encode), stages=self.stages)

@@ -62,6 +62,9 @@ class Generator(Protocol):
     def check(self) -> None:
         """Raise GenerationError now if the weights or packages are missing, before any other work starts."""
 
+    def check_parents(self, parents: Corpus) -> None:
+        """Raise GenerationError now if these could not be varied, before anybody is polled about them."""
+
     def with_encoder(self, encode: Encode) -> Generator:
         """The same generator, which may use `encode` (unit rows) to drop texts that miss their topic."""
 

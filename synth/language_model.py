@@ -90,6 +90,17 @@ class LanguageModelGenerator:
                 f"generator.operators.shares.continuation is above 0, but {self.name} cannot continue a text; set it 0"
             )
 
+    def check_parents(self, parents: Corpus) -> None:
+        """Raise GenerationError if a parent was not asked for with this grid, as texts from elsewhere were not."""
+        for parent in parents:
+            try:
+                self.grid.heading(parent.attributes)
+            except ValueError as error:
+                raise GenerationError(
+                    f"{self.name} cannot vary a text of {parent.model}: {error}; give such texts columns named as the "
+                    "axes of this writer's grid, with entries of it (generator.fields.attributes)"
+                ) from None
+
     def with_encoder(self, encode: Encode) -> LanguageModelGenerator:
         """The same generator with the filters that need an encoder switched on."""
         return replace(self, encode=encode)
@@ -111,7 +122,7 @@ class LanguageModelGenerator:
         """n kept variations, parents in proportion to their weights."""
         if len(parents) == 0 or not np.all(weights >= 0) or not weights.sum() > 0:
             raise GenerationError(f"nothing to vary: {len(parents)} parents with total weight {weights.sum():g}")
-        self._check_parents(parents)
+        self.check_parents(parents)
         if "rewrite" in self.operators.active:
             check_rewriting(self.writer, self.form, self.examples, self.encode)
         rng = np.random.default_rng(stream)
@@ -126,17 +137,6 @@ class LanguageModelGenerator:
         if self.encode is not None:
             seen.vectors.extend(self.encode(parents.texts))
         return self._write(n, asked, round, stream, progress, seen)
-
-    def _check_parents(self, parents: Corpus) -> None:
-        """Raise GenerationError if a parent was not asked for with this grid, as texts from elsewhere were not."""
-        for parent in parents:
-            try:
-                self.grid.heading(parent.attributes)
-            except ValueError as error:
-                raise GenerationError(
-                    f"{self.name} cannot vary a text of {parent.model}: {error}; give such texts columns named as the "
-                    "axes of this writer's grid, with entries of it (generator.fields.attributes)"
-                ) from None
 
     def _most_requests(self, n: int) -> int:
         return int(np.ceil(self.attempts * n)) + self.writer.chunk

@@ -111,6 +111,15 @@ class PoolGenerator:
         if self.writer is not None:
             self.writer.check()
 
+    def check_parents(self, parents: Corpus) -> None:
+        """Raise GenerationError without a writer, and as the writer does."""
+        if self.writer is None:
+            raise GenerationError(
+                f"the pool of {self.path} has no writer, and variations of what wins are to be written; set one, such "
+                "as generator=pool_and_smollm2"
+            )
+        self.writer.check_parents(parents)
+
     def with_encoder(self, encode: Encode) -> PoolGenerator:
         """The same, with a writer that may use `encode`: the pool's own texts are taken as they are."""
         if self.writer is None:
@@ -151,10 +160,7 @@ class PoolGenerator:
         if self.writer is not None:
             return self.writer.vary(parents, weights, n, round, stream, progress)
         if n:
-            raise GenerationError(
-                f"the pool of {self.path} has no writer, so it has no {n} variations; ask for none, or set "
-                "generator.writer (generator=pool_and_smollm2)"
-            )
+            self.check_parents(parents)
         progress(0, 0)
         return Generation(Corpus(), 0, {}, tokens=0)
 

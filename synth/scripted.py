@@ -28,6 +28,9 @@ class ScriptedFakeGenerator:
     def check(self) -> None:
         """Nothing can be missing."""
 
+    def check_parents(self, parents: Corpus) -> None:
+        """Any text with a topic can be varied."""
+
     def with_encoder(self, encode: Encode) -> ScriptedFakeGenerator:
         """Itself: a fake needs no topic filter."""
         return self

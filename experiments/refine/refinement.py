@@ -240,6 +240,7 @@ class Arm:
             generation = self.rules.generator.seed(self.of.job.candidates, stream, advance)
             facts.update(effort(generation))
         log.info("%s: %s", title, generation.counted)
+        self.rules.generator.check_parents(generation.corpus)
         self.folder.write_json(
             layout.SEED_CORPUS,
             {"attempted": generation.attempted, "kept": len(generation.corpus), "drops": generation.drops},

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
+from device_poll.fleet import SimulatedFleet
 from experiments.folder.layout import Round
 from experiments.launch import told
+from synth.attributes import AttributeGrid
 from synth.corpus import Corpus
+from synth.generator import GenerationError
 from synth.language_model import LanguageModelGenerator
 from synth.local_writer import LocalWriter
 from synth.pool import PoolGenerator
 from synth.prompts import ImagePromptForm
+from synth.scripted import ScriptedFakeGenerator
+
+
+@dataclass(frozen=True)
+class OfPackagedGrid:
+    """Fake: a writer of which only the grid is asked for."""
+
+    grid: AttributeGrid = field(default_factory=lambda: AttributeGrid.packaged("email"))
+    name: str = "writer"
+
+
+GRID = OfPackagedGrid()
 
 
 @pytest.fixture
@@ -81,3 +97,23 @@ def test_a_run_of_a_pool_and_a_writer(smoke, path):
     again = smoke("again", *given)
     last = Round(3).corpus
     assert (again / last).read_bytes() == (folder / last).read_bytes()
+
+
+def test_a_pool_without_a_writer_is_refused_before_anything_is_made(compose_job, path):
+    job, *_ = compose_job("experiment=smoke", "generator=pool", f"generator.path={path}", "generator.fields.text=body")
+    assert told(job.check).startswith(f"the pool of {path} has no writer")
+
+
+def test_texts_that_the_writer_cannot_vary_are_refused_before_a_poll(smoke, path, monkeypatch):
+    """Their topics are none of the writer's grid; no device is asked and nothing is debited."""
+    writer = LanguageModelGenerator.check_parents
+    monkeypatch.setattr(ScriptedFakeGenerator, "check_parents", lambda self, parents: writer(GRID, parents))
+    monkeypatch.setattr(SimulatedFleet, "answer", lambda *_: pytest.fail("polled"))
+    given = (
+        "generator=pool",
+        f"generator.path={path}",
+        "generator.fields.text=body",
+        "generator.fields.attributes=[topic]",
+    )
+    with pytest.raises(GenerationError, match=r"cannot vary a text of pool:texts.jsonl .*: .* topic"):
+        smoke("run", "generator=pool", f"generator.path={path}", *fields, "generator@generator.writer=scripted_fake")
