@@ -109,11 +109,6 @@ def test_texts_that_the_writer_cannot_vary_are_refused_before_a_poll(smoke, path
     writer = LanguageModelGenerator.check_parents
     monkeypatch.setattr(ScriptedFakeGenerator, "check_parents", lambda self, parents: writer(GRID, parents))
     monkeypatch.setattr(SimulatedFleet, "answer", lambda *_: pytest.fail("polled"))
-    given = (
-        "generator=pool",
-        f"generator.path={path}",
-        "generator.fields.text=body",
-        "generator.fields.attributes=[topic]",
-    )
+    fields = ("generator.fields.text=body", "generator.fields.attributes=[topic]")
     with pytest.raises(GenerationError, match=r"cannot vary a text of pool:texts.jsonl .*: .* topic"):
         smoke("run", "generator=pool", f"generator.path={path}", *fields, "generator@generator.writer=scripted_fake")
