@@ -1,4 +1,4 @@
-"""One round, as a pure function of frozen values: poll, estimate, select, vary.
+"""One round, as a pure function of frozen values: poll, estimate, decide.
 
 No disk, no logger, no global random state: the loop around it (experiments/) stores what it returns. The server half
 of the project ends here; it never sees a private item, only privatized reports (`Fleet`).
@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregate.density import SlatePoll
 from aggregate.selection import Selection, Selector
 from aggregate.trust import LocalTrust, Trust
 from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
 from privacy.mechanism import Estimate, Mechanism, Tally
 from privacy.poll import Ask, Choice, Fleet
-from privacy.randomness import NoiseSource, Stage, generator, seed_sequence
+from privacy.randomness import NoiseSource, Stage
 from synth.corpus import Corpus
 from synth.generator import Generator, Progress
 
@@ -28,13 +30,15 @@ from synth.generator import Generator, Progress
 class Rules:
     """What does not change over rounds.
 
-    `mechanism` makes the mechanism for a number of answers (candidates and 'none of these'); `candidates` is the slate
-    size that variation grows the winners back to; `keep` the most winners of a round; `minimum_batch` the fewest
-    reports that are used at all; winners have children in proportion to their votes to the power of `concentration`
-    (0: all the same, 1: as their votes); `trust` says who adds the noise, and turns reports into counts.
+    `mechanism` makes the mechanism for a number of answers (candidates and 'none of these'); `decision` says what
+    becomes of a poll; `candidates` is the slate size; `minimum_batch` the fewest reports that are used at all; `trust`
+    says who adds the noise, and turns reports into counts. Where winners survive (aggregate/survival.py), `selector`
+    picks at most `keep` of them, and they have children in proportion to their votes to the power of `concentration`
+    (0: all the same, 1: as their votes).
     """
 
     mechanism: Callable[[int], Mechanism]
+    decision: Decision
     selector: Selector
     generator: Generator
     encoder: Encoder
@@ -57,6 +61,7 @@ class Rules:
             raise ValueError(f"concentration is {self.concentration:g}; expected a power in [0, 1]")
         if self.minimum_batch < 1:
             raise ValueError(f"minimum_batch is {self.minimum_batch}; expected 1 or more reports")
+        self.decision.check(self)
         self.mechanism(Choice(self.candidates).answers)  # raises now if the slate is larger than it supports
 
     def ask(self, slate: CompactEmbeddings, round: int, rng: np.random.Generator) -> Ask:
@@ -74,10 +79,47 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundState:
-    """Before round `number`: the slate to poll about. Round 0 polls the seed corpus."""
+    """Before round `number`: the slate to poll about.
+
+    A decision that needs them has all texts so far, `pool`, and what all polls so far measured, `polls`.
+    """
 
     number: int
     corpus: Corpus
+    pool: Corpus = field(default_factory=Corpus)
+    polls: tuple[SlatePoll, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Decided:
+    """What a poll led to.
+
+    `selection`: which candidates of the slate are in the next; `next_weights`: the share of devices that each member of
+    the next slate stands for; `told`: further public numbers of the round.
+    """
+
+    following: RoundState
+    selection: Selection
+    attempted: int
+    drops: Mapping[str, int]
+    next_weights: NDArray[np.float64]
+    told: Mapping[str, float] = field(default_factory=dict)
+
+
+class Decision(Protocol):
+    """What becomes of a poll. All randomness is drawn from the seed and the round's number."""
+
+    def check(self, rules: Rules) -> None:
+        """Raise ValueError for rules that do not fit it."""
+
+    def seeds(self, rules: Rules) -> int:
+        """How many texts are written before the first poll."""
+
+    def first(self, seeds: Corpus, rules: Rules, seed: int) -> RoundState:
+        """The state before round 0."""
+
+    def decide(self, state: RoundState, answered: SlatePoll, rules: Rules, seed: int, progress: Progress) -> Decided:
+        """The state after the round. Raises GenerationError if new texts cannot be written."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,9 +127,8 @@ class RoundRecord:
     """What the server learned and did in one round.
 
     `estimate` has one entry per candidate; `none` is the estimated number of devices that answered 'none of these',
-    with its standard error; `refused` is that of `Collected`. `next_weights` gives every example of the next corpus its
-    share of the estimated votes (post-processed: held at 0 from below; a winner's votes are split evenly between it and
-    its children).
+    with its standard error; `refused` is that of `Collected`; `selection`, `attempted`, `drops`, `next_weights` and
+    `told` are those of `Decided`.
     """
 
     number: int
@@ -102,6 +143,7 @@ class RoundRecord:
     bytes_down: int
     report_bits: int
     next_weights: NDArray[np.float64]
+    told: Mapping[str, float]
 
 
 def slate_of(encoder: Encoder, corpus: Corpus) -> tuple[NDArray[np.float32], CompactEmbeddings]:
@@ -115,7 +157,7 @@ def play_round(
 ) -> tuple[RoundState, RoundRecord]:
     """Poll the state's corpus; return the state of the next round and the record of this one.
 
-    What anybody may repeat, given the tally, is drawn from `seed`: selection and variation. The order in which reports
+    What anybody may repeat, given the tally, is drawn from `seed`: the decision. The order in which reports
     are shuffled, the name of a batch of shares and a trusted server's noise are secrets, and come from `noise`. Raises
     BatchError if too few reports arrive and GenerationError if the variations cannot be written.
     """
@@ -128,16 +170,8 @@ def play_round(
     collected = rules.trust.collect(batches, [ask], rules.minimum_batch, {key: rng})[key]
     estimate, none = choice.split(collected.estimate)
 
-    selection = rules.selector.pick(estimate, rules.keep, generator(seed, number, Stage.SELECT))
-    winners = state.corpus.take(selection.picks)
-    children = rules.generator.vary(
-        winners,
-        selection.weights**rules.concentration,
-        rules.candidates - len(winners),
-        number + 1,
-        seed_sequence(seed, number, Stage.VARY),
-        progress,
-    )
+    answered = SlatePoll(slate=vectors, estimate=collected.estimate, adds_up=ask.mechanism.counts_add_up)
+    decided = rules.decision.decide(state, answered, rules, seed, progress)
     record = RoundRecord(
         number=number,
         embeddings=vectors,
@@ -145,20 +179,12 @@ def play_round(
         estimate=estimate,
         none=(float(none.counts[0]), float(none.stderr[0])),
         refused=collected.refused,
-        selection=selection,
-        attempted=children.attempted,
-        drops=children.drops,
+        selection=decided.selection,
+        attempted=decided.attempted,
+        drops=decided.drops,
         bytes_down=slate.nbytes,
         report_bits=ask.report_bits,
-        next_weights=_family_weights(winners, selection.weights, children.corpus),
+        next_weights=decided.next_weights,
+        told=decided.told,
     )
-    return RoundState(number=number + 1, corpus=winners + children.corpus), record
-
-
-def _family_weights(winners: Corpus, weights: NDArray[np.float64], children: Corpus) -> NDArray[np.float64]:
-    """Each winner's votes, split evenly between it and its children; shares that sum to 1."""
-    place = {identity: i for i, identity in enumerate(winners.ids)}
-    owner = np.array([*range(len(winners)), *(place[child.parents[0]] for child in children)])
-    members = np.bincount(owner, minlength=len(winners))
-    result: NDArray[np.float64] = (weights / weights.sum() / members)[owner]
-    return result
+    return decided.following, record

@@ -47,6 +47,7 @@ class Stage(IntEnum):
     OPT_IN = 12
     ACTIVITY = 13
     SHARE = 14
+    CHOOSE = 15
 
 
 class RandomBytes(Protocol):

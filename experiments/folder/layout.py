@@ -104,6 +104,11 @@ class Round:
         return f"{self.place}/{CORPUS}"
 
     @property
+    def pool(self) -> str:
+        """The texts that were written for this round, of which and of all before the candidates are chosen, if so."""
+        return f"{self.place}/pool.parquet"
+
+    @property
     def embeddings(self) -> str:
         """Their vectors, float32."""
         return f"{self.place}/embeddings.npy"

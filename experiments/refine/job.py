@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aggregate.round import Rules
+from aggregate.by_density import ByDensity
+from aggregate.round import Decision, Rules
 from aggregate.selection import RandomSelector, Selector
+from aggregate.survival import Survival
 from aggregate.trust import LocalTrust
 from device_poll.answering import AnswerRule
 from device_poll.cohorts import Participation
@@ -19,22 +21,23 @@ from privacy.poll import Choice
 from synth.corpus import Corpus
 from synth.generator import Generator
 
-ARMS = ("no_privacy", "random_selection")
+ARMS = ("no_privacy", "random_selection", "diversity")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineJob(Job):
     """Refine a synthetic corpus over `rounds` polls.
 
-    `candidates` is the slate size, `keep` the most winners of a round; `concentration` how strongly children follow
-    votes (Rules); `threshold` the standard errors above zero at which a candidate counts as resolved; `test_share` the
-    share of the released set that becomes its test split; `arms` adds runs without privacy (ceiling) and with random
-    selection (floor), for evaluation; `watch` the id of a device whose report log is kept. Each further round is
-    debited a day later. Raises ValueError as Job, for values out of range, and for a ledger file with devices whose ids
-    are places in a list.
+    `decision` says what becomes of a poll; `candidates` is the slate size; `selector`, `keep` and `concentration` are
+    those of winners that survive (Rules); `threshold` the standard errors above zero at which a candidate counts as
+    resolved; `test_share` the share of the released set that becomes its test split; `arms` adds, for evaluation, runs
+    without privacy (ceiling), with random selection (floor) and, of a decision by density, without votes (diversity);
+    `watch` the id of a device whose report log is kept. Each further round is debited a day later. Raises ValueError as
+    Job, for values out of range, and for a ledger file with devices whose ids are places in a list.
     """
 
     rounds: int
+    decision: Decision
     candidates: int
     keep: int
     concentration: float
@@ -59,6 +62,10 @@ class RefineJob(Job):
         for arm in self.arms:
             if arm not in ARMS:
                 raise ValueError(f"arms has {arm!r}; expected some of {', '.join(ARMS)}")
+            if arm == "diversity" and isinstance(self.decision, Survival):
+                raise ValueError(
+                    "arms has 'diversity', which is a choice from a pool; expected decision=density with it"
+                )
         check_at_least("candidates", self.candidates, 1)
         local = self.local(self.values)
         if local.domain_size != self.values:
@@ -95,6 +102,7 @@ class RefineJob(Job):
         """The server's rules of the private run."""
         return Rules(
             mechanism=self.randomizer,
+            decision=self.decision,
             selector=self.selector,
             generator=self.generator,
             encoder=self.encoder,
@@ -119,4 +127,6 @@ def arm_rules(rules: Rules, arm: str) -> Rules:
     """The rules of an arm: the run's own, but for one part."""
     if arm == "no_privacy":
         return replace(rules, mechanism=lambda values: NoPrivacy(domain_size=values), trust=LocalTrust())
+    if isinstance(rules.decision, ByDensity):
+        return replace(rules, decision=replace(rules.decision, follows="nothing" if arm == "diversity" else "chance"))
     return replace(rules, selector=RandomSelector())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregate.density import SlatePoll
 from aggregate.round import RoundRecord, RoundState
 from aggregate.selection import z_scores
 from embed.compact import compact
@@ -17,7 +18,7 @@ from experiments.metrics import write_metrics
 from experiments.refine.evaluate import Oracle
 from experiments.refine.measures import self_similarity
 from privacy.budget import MICRO
-from privacy.mechanism import Tally
+from privacy.mechanism import Estimate, Tally
 from synth.corpus import Corpus
 
 
@@ -58,6 +59,9 @@ class RoundWriter:
             if self.arm is None:
                 folder.write_json(step.report_log, reports)
         self._write_ledger(record)
+        if following.pool.examples:
+            newborn = Corpus(following.pool.examples[len(state.pool) :])
+            folder.write_table(Round(following.number).pool, newborn.to_table())
         folder.write_table(Round(following.number).corpus, following.corpus.to_table())
         folder.write_array(step.next_weights, record.next_weights)
         folder.write_json(
@@ -69,7 +73,8 @@ class RoundWriter:
                 "mechanism": dict(record.tally.parameters),
                 "attempted": record.attempted,
                 "drops": dict(record.drops),
-            },
+            }
+            | _kept_poll(following, record),
         )
         self._write_csv(record.number + 1)
 
@@ -133,6 +138,7 @@ class RoundWriter:
             "bytes_up": -(-record.report_bits // 8),
             "report_bits": record.report_bits,
             "attempted": record.attempted,
+            **record.told,
         }
 
     def _write_csv(self, rounds: int) -> None:
@@ -146,6 +152,31 @@ def _saved(tally: Tally) -> dict[str, object]:
         "reports": np.int64(tally.reports),
         "parameters": np.array(json.dumps(dict(tally.parameters))),
     }
+
+
+def _kept_poll(following: RoundState, record: RoundRecord) -> dict[str, object]:
+    """What estimate.parquet lacks of a poll that later decisions look at, too."""
+    if not following.polls:
+        return {}
+    return {"none": list(record.none), "adds_up": following.polls[-1].adds_up}
+
+
+def polls_before(folder: RunFolder, number: int) -> tuple[SlatePoll, ...]:
+    """What the polls before round `number` measured, as `RoundWriter` left it."""
+    polls = []
+    for step in map(Round, range(number)):
+        mark, told = folder.read_json(step.mark), folder.files.table(step.estimate)
+        counts, stderr = (
+            np.append(told[name].to_numpy(), mark["none"][i]) for i, name in enumerate(("count", "stderr"))
+        )
+        polls.append(
+            SlatePoll(
+                slate=folder.files.array(step.embeddings),
+                estimate=Estimate(counts, stderr, mark["reports"]),
+                adds_up=mark["adds_up"],
+            )
+        )
+    return tuple(polls)
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:

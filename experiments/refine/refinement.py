@@ -33,7 +33,7 @@ from experiments.progress import bar
 from experiments.refine.describe import describe
 from experiments.refine.evaluate import Oracle
 from experiments.refine.job import RefineJob, arm_rules
-from experiments.refine.records import RoundWriter
+from experiments.refine.records import RoundWriter, polls_before
 from experiments.refine.release import release
 from experiments.refine.report import print_header, print_rounds, print_shares, write_plots
 from experiments.setting import Setting
@@ -207,7 +207,7 @@ class Arm:
         job, console, title = self.of.job, self.of.setting.console, self.title
         writer = RoundWriter(self.folder, self.oracle, job.threshold, self.name)
         done = self.folder.completed_rounds()
-        state = RoundState(number=done, corpus=self._corpus(done))
+        state = self._state(done)
         if done:
             log.info("%s: %d of %d rounds were complete; continuing", title, done, job.rounds)
         stages = Stages(self.of.setting.timings, console, title)
@@ -229,24 +229,37 @@ class Arm:
             writer.write_final(state.corpus, slate_of(self.rules.encoder, state.corpus)[0], job.rounds)
         print_rounds(console, self.folder, job, title, since=None)
 
-    def _corpus(self, number: int) -> Corpus:
-        """The corpus that round `number` starts from: on disk after the first round, or written now."""
-        name, title, setting = Round(number).corpus, self.title, self.of.setting
-        if self.folder.has(name):
-            return Corpus.from_parquet(self.folder.path / name)
+    def _state(self, number: int) -> RoundState:
+        """What round `number` starts from: on disk after the first round, or written now."""
+        name, pools = Round(number).corpus, [Round(before).pool for before in range(number + 1)]
+        if not self.folder.has(name):
+            return self._first()
+        corpus = Corpus.from_parquet(self.folder.path / name)
+        if not self.folder.has(pools[0]):
+            return RoundState(number=number, corpus=corpus)
+        parts = [Corpus.from_parquet(self.folder.path / pool) for pool in pools]
+        polls = polls_before(self.folder, number)
+        return RoundState(number=number, corpus=corpus, pool=sum(parts, Corpus()), polls=polls)
+
+    def _first(self) -> RoundState:
+        """Write the seed corpus."""
+        title, setting, rules, seed = self.title, self.of.setting, self.rules, self.of.job.seed
         measured = setting.timings.measure(0, f"{title}: seed corpus")
-        stream = seed_sequence(self.of.job.seed, 0, Stage.SEED_CORPUS)
+        stream = seed_sequence(seed, 0, Stage.SEED_CORPUS)
         with measured as facts, bar(setting.console, f"{title}: writing candidates") as advance:
-            generation = self.rules.generator.seed(self.of.job.candidates, stream, advance)
+            generation = rules.generator.seed(rules.decision.seeds(rules), stream, advance)
             facts.update(effort(generation))
         log.info("%s: %s", title, generation.counted)
-        self.rules.generator.check_parents(generation.corpus)
+        rules.generator.check_parents(generation.corpus)
+        state = rules.decision.first(generation.corpus, rules, seed)
         self.folder.write_json(
             layout.SEED_CORPUS,
             {"attempted": generation.attempted, "kept": len(generation.corpus), "drops": generation.drops},
         )
-        self.folder.write_table(name, generation.corpus.to_table())
-        return generation.corpus
+        if state.pool.examples:
+            self.folder.write_table(Round(0).pool, state.pool.to_table())
+        self.folder.write_table(Round(0).corpus, state.corpus.to_table())
+        return state
 
 
 def _watch(job: RefineJob, folder: RunFolder, ownership: Ownership) -> ReportLog | None:

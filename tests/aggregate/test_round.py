@@ -15,6 +15,7 @@ from aggregate.intake import BatchError
 from aggregate.round import RoundRecord, RoundState, Rules, play_round, slate_of
 from aggregate.secure_aggregation import SecureAggregation
 from aggregate.selection import RandomSelector, RankSelector, SampleSelector, ZScoreSelector
+from aggregate.survival import Survival
 from aggregate.trust import LocalTrust
 from device_poll.sealing import sealed
 from embed.hashed import HashedFakeEncoder
@@ -54,6 +55,7 @@ def rules(**changes: object) -> Rules:
     return replace(
         Rules(
             mechanism=partial(_oue, 4.0),
+            decision=Survival(),
             selector=RankSelector(),
             generator=ScriptedFakeGenerator(),
             encoder=HashedFakeEncoder(),

@@ -1,0 +1,65 @@
+"""A decision of a refinement: the winners of a poll survive, and their children fill the next slate.
+
+Private Evolution's step (Lin et al. 2023; Xie et al. 2024), with any selector. Every poll is used once, by the ranks of
+its counts; a text that does not win is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregate.density import SlatePoll
+from aggregate.round import Decided, RoundState, Rules
+from privacy.poll import Choice
+from privacy.randomness import Stage, generator, seed_sequence
+from synth.corpus import Corpus
+from synth.generator import Progress
+
+
+@dataclass(frozen=True)
+class Survival:
+    """By the rules' `selector`, `keep` and `concentration`."""
+
+    def check(self, rules: Rules) -> None:
+        """All is checked by the rules."""
+
+    def seeds(self, rules: Rules) -> int:
+        """One slate."""
+        return rules.candidates
+
+    def first(self, seeds: Corpus, rules: Rules, seed: int) -> RoundState:
+        """The seeds are the first slate."""
+        return RoundState(number=0, corpus=seeds)
+
+    def decide(self, state: RoundState, answered: SlatePoll, rules: Rules, seed: int, progress: Progress) -> Decided:
+        """Select, vary."""
+        number, (estimate, _) = state.number, Choice(len(state.corpus)).split(answered.estimate)
+        selection = rules.selector.pick(estimate, rules.keep, generator(seed, number, Stage.SELECT))
+        winners = state.corpus.take(selection.picks)
+        children = rules.generator.vary(
+            winners,
+            selection.weights**rules.concentration,
+            rules.candidates - len(winners),
+            number + 1,
+            seed_sequence(seed, number, Stage.VARY),
+            progress,
+        )
+        return Decided(
+            following=RoundState(number=number + 1, corpus=winners + children.corpus),
+            selection=selection,
+            attempted=children.attempted,
+            drops=children.drops,
+            next_weights=_family_weights(winners, selection.weights, children.corpus),
+        )
+
+
+def _family_weights(winners: Corpus, weights: NDArray[np.float64], children: Corpus) -> NDArray[np.float64]:
+    """Each winner's votes, split evenly between it and its children; shares that sum to 1."""
+    place = {identity: i for i, identity in enumerate(winners.ids)}
+    owner = np.array([*range(len(winners)), *(place[child.parents[0]] for child in children)])
+    members = np.bincount(owner, minlength=len(winners))
+    result: NDArray[np.float64] = (weights / weights.sum() / members)[owner]
+    return result

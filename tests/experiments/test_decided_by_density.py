@@ -1,0 +1,120 @@
+"""Runs whose rounds are decided by the density of all votes: what they leave, and that they go on where they were."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from experiments.folder.layout import Round
+from experiments.folder.store import RunFolder
+from synth.corpus import Corpus
+from tests.experiments.conftest import contents
+
+DENSITY = ("decision=density", "decision.pool=120", "decision.written=30")
+
+
+class Killed(BaseException):
+    """Stands for a kill at this point: nothing after it runs."""
+
+
+def test_what_it_leaves(smoke):
+    folder = smoke("run", *DENSITY)
+    pools = [Corpus.from_parquet(folder / Round(number).pool) for number in range(4)]
+    assert [len(pool) for pool in pools] == [120, 30, 30, 30]
+    assert [{example.round for example in pool} for pool in pools] == [{0}, {1}, {2}, {3}]
+    known: set[str] = set()
+    for number in range(4):
+        known |= set(pools[number].ids)
+        slate = Corpus.from_parquet(folder / Round(number).corpus)
+        assert len(set(slate.ids)) == 40 and set(slate.ids) <= known, "chosen from all that was written so far"
+    weights = np.load(folder / Round(2).next_weights)
+    assert len(weights) == 40 and weights.sum() == pytest.approx(1) and (weights >= 0).all()
+    rows = [json.loads((folder / Round(number).metrics).read_text()) for number in range(4)]
+    assert [row.get("pool") for row in rows] == [150, 180, 210, None]
+    assert "predicted_votes" not in rows[0], "before the first poll nothing is known"
+    for row in rows[1:3]:
+        assert row["predicted_votes"] > 3 * row["predicted_votes_stderr"] > 0
+    ranks = pq.read_table(folder / Round(0).estimate)["rank"].to_numpy()
+    assert (
+        (ranks >= 0).sum()
+        == rows[0]["winners"]
+        == len(
+            set(Corpus.from_parquet(folder / Round(0).corpus).ids)
+            & set(Corpus.from_parquet(folder / Round(1).corpus).ids)
+        )
+    )
+    released = pq.read_table(next((folder / "dataset").rglob("*train*.parquet")))
+    assert "weight" in released.column_names
+
+
+def test_it_comes_nearer_to_devices_than_what_looks_at_no_vote(smoke):
+    """By the judge, against the arms: what covers the pool, and texts at random."""
+    arms = "arms=[diversity,random_selection]"
+    found: dict[str, list[float]] = {}
+    for seed in range(3):
+        folder = smoke(f"run{seed}", *DENSITY, arms, f"seed={seed}")
+        for name, place in (
+            ("run", folder), ("diversity", folder / "oracle/arms/diversity"),
+            ("random", folder / "oracle/arms/random_selection"),
+        ):  # fmt: skip
+            last = json.loads((place / "rounds/003/oracle/metrics.json").read_text())
+            found.setdefault(name, []).append(last["fid_pca16"])
+    assert max(found["run"]) < min(found["diversity"] + found["random"]), found
+
+
+@pytest.mark.parametrize("kill_at", [4, 9, 21, 34])
+def test_a_killed_run_resumes_to_the_same_bytes(smoke, monkeypatch, kill_at):
+    whole = contents(smoke("whole", *DENSITY, "arms=[diversity]"))
+    write, calls = RunFolder.write_bytes, 0
+
+    def dying(self, name, *args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == kill_at:
+            raise Killed
+        write(self, name, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_bytes", dying)
+        with pytest.raises(Killed):
+            smoke("broken", *DENSITY, "arms=[diversity]")
+    assert contents(smoke("broken", *DENSITY, "arms=[diversity]")) == whole
+
+
+def test_trust_models_that_share_or_shuffle_decide_by_it_too(smoke):
+    for trust in ("shuffled", "secure_aggregation", "central"):
+        folder = smoke(trust, *DENSITY, f"trust={trust}", "rounds=2")
+        assert json.loads((folder / Round(1).metrics).read_text())["predicted_votes"] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("decision.pool=40", "decision.pool is 40 and candidates 40; expected a larger pool"),
+        ("decision.pool=1", "decision.pool is 1; expected 2 or more"),
+        ("decision.written=-1", "decision.written is -1; expected 0 or more"),
+        ("decision.most_demand=0", "decision.most_demand is 0; expected 1 or more"),
+        ("decision.follows=rank", "decision.follows is 'rank'; expected one of votes, nothing, chance"),
+    ],
+)
+def test_refused_before_anything_is_made(compose_job, override, message):
+    with pytest.raises(Exception, match=message.replace("(", r"\(")):
+        compose_job("experiment=smoke", *DENSITY, override)
+
+
+def test_an_arm_without_votes_needs_a_pool(compose_job):
+    with pytest.raises(
+        Exception, match="arms has 'diversity', which is a choice from a pool; expected decision=density"
+    ):
+        compose_job("experiment=smoke", "arms=[diversity]")
+
+
+def test_the_table_has_its_rounds(smoke):
+    screen = Console(file=io.StringIO(), width=200)
+    smoke("run", *DENSITY, console=screen)
+    assert "run round 2:" in screen.file.getvalue() and "final" in screen.file.getvalue()
