@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases test soak lint format clean-kernels clean
+.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases bench-frontier test soak lint format clean-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ bench-ledger: $(STAMP)  ## debits a second of the budget ledger
 
 bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F --domains F --words F --prompts F")
 	$(BIN)/python -m benchmarks.use_cases $(ARGS)
+
+bench-frontier: $(STAMP)  ## how far votes lead: ARGS="POOL.parquet MAIL --seeds 5"; docs/refinement.md
+	$(BIN)/python -m benchmarks.frontier $(ARGS)
 
 test: $(STAMP)  ## all tests, a file on each core (one thread each, or they would slow each other)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

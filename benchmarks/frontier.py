@@ -247,8 +247,8 @@ def show(console: Console, world: World, runs: Sequence[Mapping[str, Picks]], ti
         cells = []
         for i in range(len(world.mail)):
             mean = values[:, i].mean(axis=0)
-            way = (random[i] - mean) / (random[i] - best[i])
-            cells += [" / ".join(f"{value:.3f}" for value in mean), " / ".join(f"{100 * share:.0f}" for share in way)]
+            way = np.rint(100 * (random[i] - mean) / (random[i] - best[i])).astype(int)
+            cells += [" / ".join(f"{value:.3f}" for value in mean), " / ".join(str(share) for share in way)]
         table.add_row(name, *cells)
     console.print(table)
     if len(runs) > 1:
