@@ -71,7 +71,7 @@ class ByDensity:
         """Fit the density to all polls, write near it, choose."""
         number, polls = state.number, (*state.polls, answered)
         vectors = rules.encoder.encode(state.pool.texts)
-        density = self._density(state.pool, vectors, polls, seed)
+        density = self._fitted(state.pool, vectors, polls, seed) if self.follows == "votes" else None
         shares = _base(state.pool) if density is None else density.shares
         children = rules.generator.vary(
             state.pool, shares, self.written, number + 1, seed_sequence(seed, number, Stage.VARY), progress
@@ -84,7 +84,7 @@ class ByDensity:
             (place[identity], weight) for identity, weight in zip(corpus.ids, mass, strict=True) if identity in place
         ]
         return Decided(
-            following=RoundState(number=number + 1, corpus=corpus, pool=pool, polls=polls),
+            following=RoundState(number=number + 1, corpus=corpus, pool=pool, polls=polls, density=density),
             selection=Selection(
                 picks=np.array([at for at, _ in stays], dtype=np.int64),
                 weights=np.array([weight for _, weight in stays]),
@@ -104,9 +104,10 @@ class ByDensity:
             known = density.hyperparameters
             told |= {"density_amplitude": known.amplitude, "density_places": 1 / float((density.shares**2).sum())}
         if state.polls and density is not None:
-            before = Corpus(tuple(example for example in state.pool if example.round < state.number))
-            earlier = self._density(before, rules.encoder.encode(before.texts), state.polls, seed)
-            assert earlier is not None  # since the votes are followed
+            earlier = state.density
+            if earlier is None:
+                before = Corpus(tuple(example for example in state.pool if example.round < state.number))
+                earlier = self._fitted(before, rules.encoder.encode(before.texts), state.polls, seed)
             expected, found = earlier.expected(answered.slate)[:-1], answered.estimate.counts[:-1]
             if np.ptp(expected) > 0 and np.ptp(found) > 0:
                 correlation = float(np.corrcoef(expected, found)[0, 1])
@@ -115,11 +116,9 @@ class ByDensity:
                 told["predicted_votes_stderr"] = (1 - correlation**2) / float(np.sqrt(max(len(found) - 3, 1)))
         return told
 
-    def _density(
+    def _fitted(
         self, pool: Corpus, vectors: NDArray[np.float32], polls: tuple[SlatePoll, ...], seed: int
-    ) -> VoteDensity | None:
-        if self.follows != "votes":
-            return None
+    ) -> VoteDensity:
         return fit_density(vectors, _base(pool), polls, generator(seed, len(polls) - 1, Stage.SELECT))
 
     def _choose(

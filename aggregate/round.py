@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.density import SlatePoll
+from aggregate.density import SlatePoll, VoteDensity
 from aggregate.selection import Selection, Selector
 from aggregate.trust import LocalTrust, Trust
 from embed.compact import CompactEmbeddings, compact
@@ -81,13 +81,15 @@ class Rules:
 class RoundState:
     """Before round `number`: the slate to poll about.
 
-    A decision that needs them has all texts so far, `pool`, and what all polls so far measured, `polls`.
+    A decision that needs them has all texts so far, `pool`, and what all polls so far measured, `polls`. `density` is
+    what it made of these, None where it has to be made again: a run that is continued has it on no disk.
     """
 
     number: int
     corpus: Corpus
     pool: Corpus = field(default_factory=Corpus)
     polls: tuple[SlatePoll, ...] = ()
+    density: VoteDensity | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
