@@ -23,7 +23,7 @@ from aggregate.round import Decided, RoundState, Rules
 from aggregate.selection import Selection
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
-from synth.generator import Progress
+from synth.generator import Generation, Progress
 
 Floats = NDArray[np.float64]
 Follows = Literal["votes", "nothing", "chance"]
@@ -73,9 +73,10 @@ class ByDensity:
         vectors = rules.encoder.encode(state.pool.texts)
         density = self._fitted(state.pool, vectors, polls, seed) if self.follows == "votes" else None
         shares = _base(state.pool) if density is None else density.shares
-        children = rules.generator.vary(
-            state.pool, shares, self.written, number + 1, seed_sequence(seed, number, Stage.VARY), progress
-        )
+        children = Generation(Corpus(), 0, {})
+        if self.written:
+            stream = seed_sequence(seed, number, Stage.VARY)
+            children = rules.generator.vary(state.pool, shares, self.written, number + 1, stream, progress)
         pool = state.pool + children.corpus
         picks, mass = self._choose(pool, density, rules, seed, number + 1)
         corpus = pool.take(picks)

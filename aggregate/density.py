@@ -141,11 +141,10 @@ def fit_density(
     rng: np.random.Generator,
     *,
     most_knots: int = 500,
-    start: Hyperparameters | None = None,
 ) -> VoteDensity:
     """The density after these polls. `places` float32[n, d] unit vectors; `base` float64[n], above 0, sums to 1.
 
-    Hyperparameters are searched from `start` on (those of the fit before), one at a time, until none improves.
+    Hyperparameters are searched one at a time, until none improves.
     Raises ValueError for no poll, for fewer than two places, or a base that is none.
     """
     if not polls or len(places) < 2:
@@ -160,7 +159,7 @@ def fit_density(
         polls=polls,
         knots=places[np.sort(order[: min(most_knots, _SEARCHED // 4)])],
     )
-    at = search.best(start)
+    at = search.best()
     whole = _Search(places=places, base=base, polls=polls, knots=places[np.sort(order[:most_knots])])
     return whole.fit(at)
 
@@ -181,12 +180,9 @@ class _Search:
         self._answers: dict[int, tuple[Floats, float]] = {}
         self._held: dict[int, Floats] = {}
 
-    def best(self, start: Hyperparameters | None) -> Place:
+    def best(self) -> Place:
         """Where the evidence is largest, as far as steps along one axis at a time lead."""
         at: Place = _START
-        if start is not None:
-            given = (start.sharpness, start.bandwidth, start.amplitude, start.misfit)
-            at = tuple(grid.index(value) for grid, value in zip(_GRIDS, given, strict=True))  # type: ignore[assignment]
         settled = False
         while not settled:
             settled = True

@@ -13,6 +13,7 @@ from rich.console import Console
 from experiments.folder.layout import Round
 from experiments.folder.store import RunFolder
 from synth.corpus import Corpus
+from synth.scripted import ScriptedFakeGenerator
 from tests.experiments.conftest import contents
 
 DENSITY = ("decision=density", "decision.pool=120", "decision.written=30")
@@ -118,3 +119,11 @@ def test_the_table_has_its_rounds(smoke):
     screen = Console(file=io.StringIO(), width=200)
     smoke("run", *DENSITY, console=screen)
     assert "run round 2:" in screen.file.getvalue() and "final" in screen.file.getvalue()
+
+
+def test_nothing_more_is_written_if_so_asked(smoke, monkeypatch):
+    """A language model cannot be asked for no variation at all: it is not asked."""
+    monkeypatch.setattr(ScriptedFakeGenerator, "vary", lambda *_: pytest.fail("asked"))
+    folder = smoke("run", *DENSITY, "decision.written=0", "arms=[no_privacy]")
+    assert len(Corpus.from_parquet(folder / Round(3).pool)) == 0
+    assert len(Corpus.from_parquet(folder / Round(3).corpus)) == 40
