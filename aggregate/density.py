@@ -33,14 +33,13 @@ from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from privacy.mechanism import Estimate
 
 Floats = NDArray[np.float64]
-Place = tuple[int, int, int, int]
+Place = tuple[int, int, int]
 
 SHARPNESS = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
 BANDWIDTH = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 AMPLITUDE = (0.03, 0.1, 0.25, 0.5, 0.8, 1.2, 1.7, 2.4, 3.4, 4.8, 6.8, 9.6)
-MISFIT = (0.0, 0.1, 0.2, 0.35, 0.5)
 """Where hyperparameters are looked for. The smallest amplitude is flat: without a signal nothing is made of noise."""
-_START = (3, 4, 7, 2)
+_START = (3, 4, 7)
 _STEPS = 25  # Newton's, at most
 _CLOSE = 0.01  # of f, where Newton's method ends
 _JITTER = 1e-6
@@ -71,9 +70,8 @@ class SlatePoll:
         """float64[m + 1]: the estimated share of each answer; noise takes some below 0."""
         return self.estimate.counts / self.estimate.reports
 
-    def covariance(self, expected: Floats, misfit: float) -> Floats:
-        """float64[m + 1, m + 1] of the shares, where `expected` is what they are on average, to within a relative error
-        of `misfit` each."""
+    def covariance(self, expected: Floats) -> Floats:
+        """float64[m + 1, m + 1] of the shares, where `expected` is what they are on average."""
         n, answers = self.estimate.reports, len(expected)
         noise = np.diag((self.estimate.stderr / n) ** 2)
         if self.adds_up:  # errors whose sum is 0, each as large as it is
@@ -81,7 +79,7 @@ class SlatePoll:
             noise *= answers / (answers - 1)
         # A candidate can stand for a place that no text is at, so what is expected can be far too little.
         cohort = np.diag(np.maximum(expected, 1 / n)) - np.outer(expected, expected)
-        matrix = noise + cohort / n + np.diag((misfit * expected) ** 2)
+        matrix = noise + cohort / n
         matrix[np.diag_indices(answers)] *= 1 + _JITTER  # where both add up, there is no inverse
         return np.asarray(matrix)
 
@@ -93,7 +91,6 @@ class Hyperparameters:
     sharpness: float
     bandwidth: float
     amplitude: float
-    misfit: float
     outside: float
 
 
@@ -202,7 +199,7 @@ class _Search:
         return self._fits[at]
 
     def _laplace(self, at: Place) -> VoteDensity:
-        sharpness, bandwidth, amplitude, misfit = (grid[i] for grid, i in zip(_GRIDS, at, strict=True))
+        sharpness, bandwidth, amplitude = (grid[i] for grid, i in zip(_GRIDS, at, strict=True))
         if at[1] not in self._held:
             self._held[at[1]] = _features(self._places, self._knots, bandwidth)
         if at[0] not in self._answers:
@@ -221,7 +218,7 @@ class _Search:
             shares /= shares.sum()
             expected = shares @ answers
             if step < 3:  # the errors' size follows what is expected, and is then kept, so that the method converges
-                whiten = self._whitening(expected, misfit)
+                whiten = self._whitening(expected)
             slope = features.T @ (shares[:, None] * answers) - np.outer(features.T @ shares, expected)
             white = _whitened(whiten, slope.T)
             precision = white.T @ white
@@ -243,7 +240,7 @@ class _Search:
         )
         return VoteDensity(
             hyperparameters=Hyperparameters(
-                sharpness=sharpness, bandwidth=bandwidth, amplitude=amplitude, misfit=misfit, outside=outside
+                sharpness=sharpness, bandwidth=bandwidth, amplitude=amplitude, outside=outside
             ),
             evidence=evidence,
             shares=shares,
@@ -254,14 +251,14 @@ class _Search:
             _precision=factor,
         )
 
-    def _whitening(self, expected: Floats, misfit: float) -> list[Floats]:
+    def _whitening(self, expected: Floats) -> list[Floats]:
         ends = np.cumsum([len(poll.shares) for poll in self._polls])[:-1]
         parts = np.split(expected, ends)
         each = zip(self._polls, parts, strict=True)
-        return [cholesky(poll.covariance(part, misfit), lower=True) for poll, part in each]
+        return [cholesky(poll.covariance(part), lower=True) for poll, part in each]
 
 
-_GRIDS = (SHARPNESS, BANDWIDTH, AMPLITUDE, MISFIT)
+_GRIDS = (SHARPNESS, BANDWIDTH, AMPLITUDE)
 
 
 def _whitened(factors: Sequence[Floats], rows: Floats) -> Floats:
