@@ -47,7 +47,7 @@ bench-ledger: $(STAMP)  ## debits a second of the budget ledger
 bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F --domains F --words F --prompts F")
 	$(BIN)/python -m benchmarks.use_cases $(ARGS)
 
-bench-frontier: $(STAMP)  ## how far votes lead: ARGS="POOL.parquet MAIL --seeds 5"; docs/refinement.md
+bench-frontier: $(STAMP)  ## how far votes lead: ARGS="POOL.parquet MAIL --seeds 5" (--levels PNG, --central); docs/refinement.md
 	$(BIN)/python -m benchmarks.frontier $(ARGS)
 
 test: $(STAMP)  ## all tests, a file on each core (one thread each, or they would slow each other)

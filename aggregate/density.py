@@ -8,13 +8,15 @@
 
 The model. Devices are at `places`, the texts that were written so far, in proportion to base_i exp(f(x_i)); f is a
 Gaussian process over the sphere with covariance amplitude^2 exp((cos - 1) / bandwidth^2) (a logistic Gaussian process:
-Leonard 1978; Tokdar and Ghosh 2007). A device at x answers candidate j of a slate with probability in proportion to
-exp(sharpness cos(x, s_j)), and 'none of these' to exp(sharpness outside): its item is near x, not at it, so to which
-candidate it is nearest is a matter of chance (multinomial logit with an outside option; McFadden 1974). A tally is
-that, drawn by the cohort (multinomial), with the mechanism's own noise on top, both as normal errors.
+Leonard 1978; Tokdar and Ghosh 2007). Its item is near x, not at it, so to which candidate it is nearest is a matter of
+chance: an item at y answers candidate j of a slate with probability in proportion to exp(sharpness cos(y, s_j)), and
+'none of these' to exp(sharpness outside), where y is x and normal noise with `blur` times the places' own spread, back
+on the sphere (a mixed multinomial logit with an outside option; McFadden and Train 2000), so that candidates which are
+alike stand in for each other. A tally is that, drawn by the cohort (multinomial), with the mechanism's own noise on
+top, both as normal errors.
 
 The posterior is found by Newton's method, with normal errors around its mode (Laplace; Rasmussen and Williams 2006,
-section 3.4); sharpness, bandwidth and amplitude are those of the largest marginal likelihood. All of it is made of
+section 3.4); blur, sharpness, bandwidth and amplitude have the largest marginal likelihood. All of it is made of
 public numbers: the tallies' estimates, the texts, the mechanism. So it costs no privacy whatever is done with it.
 
 f is held by `knots`, at most `most_knots` of the places (the subset of regressors; Quinonero-Candela and Rasmussen
@@ -23,7 +25,7 @@ f is held by `knots`, at most `most_knots` of the places (the subset of regresso
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,15 +35,18 @@ from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from privacy.mechanism import Estimate
 
 Floats = NDArray[np.float64]
-Place = tuple[int, int, int]
+Place = tuple[int, int, int, int]
 
-SHARPNESS = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
+BLUR = (0.0, 0.5, 1.0, 1.5)
+SHARPNESS = (5.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0, 56.0)
 BANDWIDTH = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 AMPLITUDE = (0.03, 0.1, 0.25, 0.5, 0.8, 1.2, 1.7, 2.4, 3.4, 4.8, 6.8, 9.6)
 """Where hyperparameters are looked for. The smallest amplitude is flat: without a signal nothing is made of noise."""
-_START = (3, 4, 7)
-_STEPS = 25  # Newton's, at most
-_CLOSE = 0.01  # of f, where Newton's method ends
+_START = (1, 4, 4, 7)
+_DRAWS = 32  # of the noise around a place
+_STEPS = 40  # Newton's, at most
+_CLOSE = 0.02  # twice the nats that Newton's method could still gain where it ends
+_HALVINGS = 12  # of a step that leads down
 _JITTER = 1e-6
 _SEARCHED = 1000  # places, with a quarter as many knots, on which hyperparameters are looked for
 
@@ -88,6 +93,7 @@ class SlatePoll:
 class Hyperparameters:
     """See the module: places in the grids, and the cosine of 'none of these'."""
 
+    blur: float
     sharpness: float
     bandwidth: float
     amplitude: float
@@ -102,6 +108,7 @@ class VoteDensity:
     evidence: float
     shares: Floats = field(repr=False)
     _places: NDArray[np.float32] = field(repr=False)
+    _spread: NDArray[np.float32] = field(repr=False)
     _knots: NDArray[np.float32] = field(repr=False)
     _features: Floats = field(repr=False)
     _mode: Floats = field(repr=False)
@@ -128,7 +135,8 @@ class VoteDensity:
     def expected(self, slate: NDArray[np.float32]) -> Floats:
         """float64[m + 1]: the share of each answer that a poll about this slate should find, 'none of these' last."""
         known = self.hyperparameters
-        return np.asarray(self.shares @ _choices(self._places, slate, known.sharpness, known.outside))
+        around = _Around(self._places, self._spread * known.blur)
+        return np.asarray(self.shares @ around.choices(slate, known.sharpness, known.outside))
 
 
 def fit_density(
@@ -150,14 +158,16 @@ def fit_density(
         raise ValueError("base is not a share above 0 for each place; expected shares that sum to 1")
     order = rng.permutation(len(places))
     some = np.sort(order[:_SEARCHED])
+    spread = _spread(places, base, rng)
     search = _Search(
+        spread=spread,
         places=places[some],
         base=base[some] / base[some].sum(),
         polls=polls,
         knots=places[np.sort(order[: min(most_knots, _SEARCHED // 4)])],
     )
     at = search.best()
-    whole = _Search(places=places, base=base, polls=polls, knots=places[np.sort(order[:most_knots])])
+    whole = _Search(spread=spread, places=places, base=base, polls=polls, knots=places[np.sort(order[:most_knots])])
     return whole.fit(at)
 
 
@@ -167,14 +177,16 @@ class _Search:
     def __init__(
         self,
         *,
+        spread: NDArray[np.float32],
         places: NDArray[np.float32],
         base: Floats,
         polls: Sequence[SlatePoll],
         knots: NDArray[np.float32],
     ) -> None:
+        self._spread = spread
         self._places, self._base, self._polls, self._knots = places, base, polls, knots
         self._fits: dict[Place, VoteDensity] = {}
-        self._answers: dict[int, tuple[Floats, float]] = {}
+        self._answers: dict[tuple[int, int], tuple[Floats, float]] = {}
         self._held: dict[int, Floats] = {}
 
     def best(self) -> Place:
@@ -199,38 +211,53 @@ class _Search:
         return self._fits[at]
 
     def _laplace(self, at: Place) -> VoteDensity:
-        sharpness, bandwidth, amplitude = (grid[i] for grid, i in zip(_GRIDS, at, strict=True))
-        if at[1] not in self._held:
-            self._held[at[1]] = _features(self._places, self._knots, bandwidth)
-        if at[0] not in self._answers:
-            outside = _outside(self._places, self._base, self._polls, sharpness)
-            each = [_choices(self._places, poll.slate, sharpness, outside) for poll in self._polls]
-            self._answers[at[0]] = (np.concatenate(each, axis=1), outside)
-        features, (answers, outside) = self._held[at[1]], self._answers[at[0]]
-        near = [fit for known, fit in self._fits.items() if known[1] == at[1]]
+        blur, sharpness, bandwidth, amplitude = (grid[i] for grid, i in zip(_GRIDS, at, strict=True))
+        if at[2] not in self._held:
+            self._held[at[2]] = _features(self._places, self._knots, bandwidth)
+        if at[:2] not in self._answers:
+            around = _Around(self._places, self._spread * blur)
+            outside = around.outside(self._base, self._polls, sharpness)
+            each = [around.choices(poll.slate, sharpness, outside) for poll in self._polls]
+            self._answers[at[:2]] = (np.concatenate(each, axis=1), outside)
+        features, (answers, outside) = self._held[at[2]], self._answers[at[:2]]
+        near = [fit for known, fit in self._fits.items() if known[2] == at[2]]
         mode = near[-1]._mode.copy() if near else np.zeros(features.shape[1])
         measured = np.concatenate([poll.shares for poll in self._polls])
 
-        whiten, shares, expected = [], self._base, np.zeros(0)
-        for step in range(_STEPS):
+        def expect(mode: Floats) -> tuple[Floats, Floats]:
             values = features @ mode
             shares = self._base * np.exp(values - values.max())
             shares /= shares.sum()
-            expected = shares @ answers
+            return shares, shares @ answers
+
+        def lack(mode: Floats, residual: Floats) -> float:
+            return 0.5 * float(residual @ residual) + 0.5 * float(mode @ mode) / amplitude**2
+
+        narrow = answers.astype(np.float32)  # for slopes, which lead to the mode and are not part of it
+        shares, expected = expect(mode)
+        for step in range(_STEPS):
             if step < 3:  # the errors' size follows what is expected, and is then kept, so that the method converges
                 whiten = self._whitening(expected)
-            slope = features.T @ (shares[:, None] * answers) - np.outer(features.T @ shares, expected)
+            weighted = (features * shares[:, None]).astype(np.float32)
+            slope = (weighted.T @ narrow).astype(np.float64) - np.outer(features.T @ shares, expected)
             white = _whitened(whiten, slope.T)
             precision = white.T @ white
             precision[np.diag_indices_from(precision)] += amplitude**-2
             factor = cho_factor(precision, lower=True)
             residual = _whitened(whiten, measured - expected)
-            move = cho_solve(factor, white.T @ residual - mode / amplitude**2)
-            size = float(np.abs(features @ move).max())
-            if step >= 3 and size < _CLOSE:
+            gradient = white.T @ residual - mode / amplitude**2
+            move = cho_solve(factor, gradient)
+            if step >= 3 and float(gradient @ move) < _CLOSE:
                 break
-            mode = mode + move * min(1.0, 2.0 / max(size, 1e-12))
-        residual = _whitened(whiten, measured - expected)
+            size, before = 1.0, lack(mode, residual)
+            for _ in range(_HALVINGS):
+                moved = mode + size * move
+                shares, expected = expect(moved)
+                residual = _whitened(whiten, measured - expected)
+                if lack(moved, residual) <= before:
+                    break
+                size /= 2
+            mode = moved
         evidence = (
             -0.5 * float(residual @ residual)
             - sum(float(np.log(np.diag(each)).sum()) for each in whiten)
@@ -240,11 +267,12 @@ class _Search:
         )
         return VoteDensity(
             hyperparameters=Hyperparameters(
-                sharpness=sharpness, bandwidth=bandwidth, amplitude=amplitude, outside=outside
+                blur=blur, sharpness=sharpness, bandwidth=bandwidth, amplitude=amplitude, outside=outside
             ),
             evidence=evidence,
             shares=shares,
             _places=self._places,
+            _spread=self._spread,
             _knots=self._knots,
             _features=features,
             _mode=mode,
@@ -258,7 +286,7 @@ class _Search:
         return [cholesky(poll.covariance(part), lower=True) for poll, part in each]
 
 
-_GRIDS = (SHARPNESS, BANDWIDTH, AMPLITUDE)
+_GRIDS = (BLUR, SHARPNESS, BANDWIDTH, AMPLITUDE)
 
 
 def _whitened(factors: Sequence[Floats], rows: Floats) -> Floats:
@@ -280,27 +308,55 @@ def _features(vectors: NDArray[np.float32], knots: NDArray[np.float32], bandwidt
     return np.asarray(solve_triangular(cholesky(among, lower=True), covariance(vectors).T, lower=True).T)
 
 
-def _choices(places: NDArray[np.float32], slate: NDArray[np.float32], sharpness: float, outside: float) -> Floats:
-    """float64[n, m + 1]: the probability of each answer of a device at each place."""
-    scores = np.empty((len(places), len(slate) + 1))
-    np.multiply(places @ slate.T, sharpness, out=scores[:, :-1])
-    scores[:, -1] = sharpness * outside
-    scores -= scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores
+def _spread(places: NDArray[np.float32], base: Floats, rng: np.random.Generator) -> NDArray[np.float32]:
+    """float32[draws, d]: normal noise with the places' own covariance, each draw with its opposite."""
+    mean = base @ places
+    root = np.sqrt(base)[:, None] * (places - mean)
+    half = rng.standard_normal((_DRAWS // 2, len(places))) @ root
+    return np.concatenate([half, -half]).astype(np.float32)
 
 
-def _outside(places: NDArray[np.float32], base: Floats, polls: Sequence[SlatePoll], sharpness: float) -> float:
-    """The cosine of 'none of these', with which the base measure would answer it as often as devices did."""
-    reports = np.array([poll.estimate.reports for poll in polls], dtype=np.float64)
-    wanted = float(sum(poll.estimate.counts[-1] for poll in polls) / reports.sum())
-    wanted = min(max(wanted, 1e-4), 1 - 1e-4)
-    others = [np.exp(sharpness * (places @ poll.slate.T).astype(np.float64)).sum(axis=1) for poll in polls]
-    low, high = -2.0, 3.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        weight = np.exp(sharpness * middle)
-        found = sum(n * float(base @ (weight / (weight + other))) for n, other in zip(reports, others, strict=True))
-        low, high = (middle, high) if found < wanted * reports.sum() else (low, middle)
-    return (low + high) / 2
+class _Around:
+    """Items around places, float32[n, d]: each place and each of the offsets, back on the sphere."""
+
+    def __init__(self, places: NDArray[np.float32], offsets: NDArray[np.float32]) -> None:
+        self._places = places
+        self._offsets = offsets if offsets.any() else offsets[:1]
+        self._length = np.sqrt(1 + 2 * (places @ self._offsets.T) + np.einsum("ij,ij->i", self._offsets, self._offsets))
+
+    def _exponentials(self, slate: NDArray[np.float32], sharpness: float) -> Iterator[NDArray[np.float32]]:
+        """float32[n, m] for each offset: exp(sharpness cos)."""
+        near, moved = self._places @ slate.T, self._offsets @ slate.T
+        for draw, shift in enumerate(moved):
+            scores = near + shift
+            scores *= sharpness / self._length[:, draw, None]
+            yield np.exp(scores, out=scores)
+
+    def choices(self, slate: NDArray[np.float32], sharpness: float, outside: float) -> Floats:
+        """float64[n, m + 1]: the probability of each answer of a device at each place."""
+        found = np.zeros((len(self._places), len(slate) + 1))
+        weight = np.exp(sharpness * outside)
+        for exponentials in self._exponentials(slate, sharpness):
+            total = exponentials.sum(axis=1, dtype=np.float64) + weight
+            found[:, :-1] += exponentials / total[:, None]
+            found[:, -1] += weight / total
+        return found / len(self._offsets)
+
+    def outside(self, base: Floats, polls: Sequence[SlatePoll], sharpness: float) -> float:
+        """The cosine of 'none of these', with which the base measure would answer it as often as devices did."""
+        reports = np.array([poll.estimate.reports for poll in polls], dtype=np.float64)
+        wanted = float(sum(poll.estimate.counts[-1] for poll in polls) / reports.sum())
+        wanted = min(max(wanted, 1e-4), 1 - 1e-4)
+        others = [
+            np.stack([each.sum(axis=1, dtype=np.float64) for each in self._exponentials(poll.slate, sharpness)])
+            for poll in polls
+        ]
+        low, high = -2.0, 3.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            weight = np.exp(sharpness * middle)
+            found = sum(
+                n * float((weight / (weight + other) @ base).mean()) for n, other in zip(reports, others, strict=True)
+            )
+            low, high = (middle, high) if found < wanted * reports.sum() else (low, middle)
+        return (low + high) / 2

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.frontier import World, parts_of, play, scale, show
+from benchmarks.frontier.__main__ import show, show_gain
+from benchmarks.frontier.ways import Plan, levels, play
+from benchmarks.frontier.world import World, parts_of, scale
 from device_poll.town.build import build_town
 from embed.hashed import HashedFakeEncoder
 from privacy.randomness import Stage, seed_sequence
@@ -51,14 +53,23 @@ def world() -> World:
 
 
 def test_rows_are_in_order(world):
-    """By similarity in the voting encoder: random, diversity, density, the best; and shuffled votes add nothing."""
+    """By similarity to mail: random, diversity, density, the best; and what knows nothing adds nothing."""
     random, best = scale(world)
-    runs = [play(world, seed, 4.0, 0, None) for seed in range(2)]
+    runs = [play(world, Plan(seed=seed), None) for seed in range(2)]
     found = {name: np.mean([world.measured(run[name])[0, 0] for run in runs]) for name in runs[0]}
-    density = found["density, random slates"]
+    density = found["density, chosen slates"]
     assert random[0, 0] < density < best[0, 0] + 0.01
     assert density > found["diversity only"] > found["density of shuffled votes"] - 0.02
+    assert density > found["density, an encoder of noise"]
     assert all(len(set(picks.tolist())) == 40 for run in runs for picks in run.values())
     screen = io.StringIO()
-    show(Console(file=screen, width=200), world, runs, "small")
+    console = Console(file=screen, width=200)
+    show(console, world, runs, "small")
+    show_gain(console, world, runs, "density, chosen slates")
     assert "best with the truth" in screen.getvalue() and "What the votes add to diversity, judge" in screen.getvalue()
+
+
+def test_more_devices_and_a_larger_epsilon_lead_further(world):
+    few = levels(world, Plan(seed=0, epsilon=0.1, devices=300), None)["density"]
+    many = levels(world, Plan(seed=0, epsilon=8.0, devices=20000), None)["density"]
+    assert world.measured(many)[0, 0] > world.measured(few)[0, 0]
