@@ -1,6 +1,6 @@
 """A decision of a refinement: all votes so far become one density, and the texts that cover it are polled next.
 
-    decision = ByDensity(pool=1500, written=300)
+    decision = ByDensity(pool=1500, written=300)       # or as the generator needs it: ByDensity()
 
 No text that was written is lost. The pool starts with `pool` texts and grows by `written` after every poll, near where
 the density is; the next slate, and in the end the released set, are chosen from all of it by facility location. Before
@@ -23,47 +23,74 @@ from aggregate.round import Decided, RoundState, Rules
 from aggregate.selection import Selection
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
-from synth.generator import Generation, Progress
+from synth.generator import Generation, GenerationError, Progress
 
 Floats = NDArray[np.float64]
 Follows = Literal["votes", "nothing", "chance"]
+SLATES = 5  # of texts that are written before the first poll
 
 
 @dataclass(frozen=True, kw_only=True)
 class ByDensity:
     """Chooses from a pool by the density of the votes.
 
-    `pool` texts are written before the first poll, `written` after each. Of the pool at most `most_demand` texts, the
-    densest, stand for the devices. `follows`: 'votes', or for comparison 'nothing' (what covers the pool, whatever the
-    votes) or 'chance' (texts of the pool at random). Raises ValueError for values out of range.
+    `pool` texts there are before the first poll; None: all that the generator has, and if it writes at least SLATES
+    slates of them. `written` texts are written after each poll; None: a slate, or none if the generator does not write.
+    Of the pool at most `most_demand` texts, the densest, stand for the devices. `follows`: 'votes', or for comparison
+    'nothing' (what covers the pool, whatever the votes) or 'chance' (texts of the pool at random). Raises ValueError
+    for values out of range.
     """
 
-    pool: int
-    written: int
+    pool: int | None = None
+    written: int | None = None
     most_demand: int = 5000
     follows: Follows = "votes"
 
     def __post_init__(self) -> None:
         for name, least in (("pool", 2), ("written", 0), ("most_demand", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"decision.{name} is {getattr(self, name)}; expected {least} or more")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"decision.{name} is {value}; expected {least} or more")
         if self.follows not in get_args(Follows):
             raise ValueError(f"decision.follows is {self.follows!r}; expected one of {', '.join(get_args(Follows))}")
 
     def check(self, rules: Rules) -> None:
         """Raise ValueError for a pool that is no larger than a slate: there would be nothing to choose."""
-        if self.pool <= rules.candidates:
+        if self.pool is not None and self.pool <= rules.candidates:
             raise ValueError(
                 f"decision.pool is {self.pool} and candidates {rules.candidates}; expected a larger pool, five to ten "
                 "times as large, to choose from"
             )
 
+    def check_texts(self, rules: Rules) -> None:
+        """Raise GenerationError if texts are to be written and the generator writes none, or all that it has is no more
+        than a slate."""
+        if rules.generator.writes:
+            return
+        if self._written(rules):
+            rules.generator.check_parents(Corpus())
+        if rules.generator.available <= rules.candidates:
+            raise GenerationError(
+                f"the pool has {rules.generator.available} texts and candidates is {rules.candidates}; expected a "
+                "larger pool, five to ten times as large, to choose from; add texts or lower candidates"
+            )
+
     def seeds(self, rules: Rules) -> int:
-        """How many texts are written before the first poll."""
-        return self.pool
+        """How many texts there are before the first poll."""
+        if self.pool is not None:
+            return self.pool
+        least = SLATES * rules.candidates if rules.generator.writes else 0
+        return max(least, rules.generator.available)
+
+    def _written(self, rules: Rules) -> int:
+        if self.written is not None:
+            return self.written
+        return rules.candidates if rules.generator.writes else 0
 
     def first(self, seeds: Corpus, rules: Rules, seed: int) -> RoundState:
         """The state before round 0."""
+        if self._written(rules):
+            rules.generator.check_parents(seeds)
         picks, _ = self._choose(seeds, None, rules, seed, 0)
         return RoundState(number=0, corpus=seeds.take(picks), pool=seeds)
 
@@ -74,9 +101,9 @@ class ByDensity:
         density = self._fitted(state.pool, vectors, polls, seed) if self.follows == "votes" else None
         shares = _base(state.pool) if density is None else density.shares
         children = Generation(Corpus(), 0, {})
-        if self.written:
+        if wanted := self._written(rules):
             stream = seed_sequence(seed, number, Stage.VARY)
-            children = rules.generator.vary(state.pool, shares, self.written, number + 1, stream, progress)
+            children = rules.generator.vary(state.pool, shares, wanted, number + 1, stream, progress)
         pool = state.pool + children.corpus
         picks, mass = self._choose(pool, density, rules, seed, number + 1)
         corpus = pool.take(picks)

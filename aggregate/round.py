@@ -114,11 +114,17 @@ class Decision(Protocol):
     def check(self, rules: Rules) -> None:
         """Raise ValueError for rules that do not fit it."""
 
+    def check_texts(self, rules: Rules) -> None:
+        """Raise GenerationError if the generator has too few texts, or cannot write those that are needed later.
+
+        May read a file.
+        """
+
     def seeds(self, rules: Rules) -> int:
-        """How many texts are written before the first poll."""
+        """How many texts there are before the first poll."""
 
     def first(self, seeds: Corpus, rules: Rules, seed: int) -> RoundState:
-        """The state before round 0."""
+        """The state before round 0. Raises GenerationError if these texts could not be varied, before a poll."""
 
     def decide(self, state: RoundState, answered: SlatePoll, rules: Rules, seed: int, progress: Progress) -> Decided:
         """The state after the round. Raises GenerationError if new texts cannot be written."""

@@ -26,12 +26,18 @@ class Survival:
     def check(self, rules: Rules) -> None:
         """All is checked by the rules."""
 
+    def check_texts(self, rules: Rules) -> None:
+        """Raise GenerationError for a generator that cannot vary winners."""
+        if not rules.generator.writes:
+            rules.generator.check_parents(Corpus())
+
     def seeds(self, rules: Rules) -> int:
         """One slate."""
         return rules.candidates
 
     def first(self, seeds: Corpus, rules: Rules, seed: int) -> RoundState:
-        """The seeds are the first slate."""
+        """The seeds are the first slate, and all of them may become parents."""
+        rules.generator.check_parents(seeds)
         return RoundState(number=0, corpus=seeds)
 
     def decide(self, state: RoundState, answered: SlatePoll, rules: Rules, seed: int, progress: Progress) -> Decided:

@@ -118,9 +118,14 @@ class StagedGenerator:
         return self.generator.reproducible
 
     @property
-    def size(self) -> int | None:
+    def available(self) -> int:
         """The generator's."""
-        return self.generator.size
+        return self.generator.available
+
+    @property
+    def writes(self) -> bool:
+        """The generator's."""
+        return self.generator.writes
 
     def check(self) -> None:
         """The generator's."""

@@ -56,8 +56,12 @@ class Generator(Protocol):
         """None if the same stream gives the same texts; otherwise one sentence why it need not."""
 
     @property
-    def size(self) -> int | None:
-        """How many texts there are at most before any is varied; None: as many as are asked for."""
+    def available(self) -> int:
+        """How many texts there are before any is written."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it writes as many more as are asked for, and varies texts."""
 
     def check(self) -> None:
         """Raise GenerationError now if the weights or packages are missing, before any other work starts."""

@@ -78,9 +78,14 @@ class LanguageModelGenerator:
         return self.writer.reproducible
 
     @property
-    def size(self) -> None:
-        """It writes as many texts as are asked for."""
-        return None
+    def available(self) -> int:
+        """None: it writes all."""
+        return 0
+
+    @property
+    def writes(self) -> bool:
+        """It does nothing else."""
+        return True
 
     def check(self) -> None:
         """Raise GenerationError if the writer lacks anything, or an operator that is asked for."""

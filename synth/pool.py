@@ -101,9 +101,14 @@ class PoolGenerator:
         return None if self.writer is None else self.writer.reproducible
 
     @property
-    def size(self) -> int | None:
-        """How many usable texts there are; None with a writer. Reads the file: GenerationError as `check`."""
-        return len(self._held.texts) if self.writer is None else None
+    def available(self) -> int:
+        """How many usable texts there are. Reads the file: GenerationError as `check`."""
+        return len(self._held.texts)
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is a writer."""
+        return self.writer is not None
 
     def check(self) -> None:
         """Read the file now. Raises GenerationError, one line, if it cannot be used or the writer lacks anything."""

@@ -23,7 +23,8 @@ class ScriptedFakeGenerator:
     topics: tuple[str, ...] = ("soccer practice", "gas prices", "budget meeting", "dog adoption", "server outage")
     name: str = "scripted fake"
     reproducible: None = None
-    size: None = None
+    available: int = 0
+    writes: bool = True
 
     def check(self) -> None:
         """Nothing can be missing."""

@@ -83,6 +83,7 @@ _ORACLE: _Columns = (
     ("coverage", "Coverage", "up", "percent", "real items with a candidate nearby, second encoder"),
     ("recall", "Recall", "up", "percent", "real items inside the candidates' reach, second encoder"),
     ("precision", "Precision", "up", "percent", "candidates inside the real items' reach, second encoder"),
+    ("topic_distance", "Topics off", "down", "percent", "total variation from the known shares, second encoder"),
     ("rank_correlation", "Rank correlation", "up", "number", "Spearman, estimated against true votes"),
     ("vote_mass_kept", "Votes kept", "up", "percent", "share of true votes that were for winners"),
     ("error_in_stderr", "Error in standard errors", "", "number", "near 1 where claimed errors are right"),

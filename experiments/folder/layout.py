@@ -144,6 +144,11 @@ class Round:
         return f"{self.place}/{ORACLE}/shares.csv"
 
     @property
+    def topics(self) -> str:
+        """Known shares, and those of the corpus's texts, where a population's truth is known."""
+        return f"{self.place}/{ORACLE}/topics.csv"
+
+    @property
     def report_log(self) -> str:
         """What the watched device sent."""
         return f"{self.place}/{ORACLE}/report_log.json"

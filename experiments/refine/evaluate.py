@@ -42,14 +42,16 @@ class EvaluationRule:
 class Oracle:
     """Everything the evaluation knows and the server must not.
 
-    `sample` float32[s, d2] are real items in the judge's space; `labels` (one per item, in the population's order) and
-    `shares` are there only for a population whose truth is known, such as the town.
+    `sample` float32[s, d2] are real items in the judge's space, `sampled` int64[s] their places; `labels` (one per
+    item, in the population's order) and `shares` are there only for a population whose truth is known, such as the
+    town.
     """
 
     fleet: SimulatedFleet = field(repr=False)
     population: Population = field(repr=False)
     judge: Encoder
     sample: NDArray[np.float32] = field(repr=False)
+    sampled: NDArray[np.int64] = field(repr=False)
     rule: EvaluationRule
     labels: NDArray[np.str_] | None = field(default=None, repr=False)
     shares: Mapping[str, float] | None = None
@@ -65,13 +67,31 @@ class Oracle:
         judged = self.judge.encode(texts)
         overlap = manifold(judged, self.sample, min(self.rule.neighbours, len(texts) - 1))
         dimensions = min(self.rule.frechet_dimensions, self.sample.shape[1], len(self.sample) - 1)
-        return {
+        topics = self.topics(judged)
+        known = {"topic_distance": sum(abs(row["known"] - row["texts"]) for row in topics.values()) / 2}
+        return (known if topics else {}) | {
             "similarity": float(matches.similarity.mean()),
             "recall": overlap.recall,
             "coverage": overlap.coverage,
             "precision": overlap.precision,
             f"fid_pca{dimensions}": frechet_distance(judged, self.sample, dimensions),
         }
+
+    def topics(self, judged: NDArray[np.float32]) -> dict[str, dict[str, float]]:
+        """Of each label its known share of the devices' items and its share of these texts, float32[n, d2] in the
+        judge's space; empty where the truth is not known.
+
+        A text counts for the label whose sampled items' mean vector is nearest: labels of items are known, those of
+        synthetic texts are not.
+        """
+        if self.labels is None or self.shares is None:
+            return {}
+        labels = self.labels[self.sampled]
+        names = [name for name in sorted(self.shares) if (labels == name).any()]
+        means = np.stack([self.sample[labels == name].mean(axis=0) for name in names])
+        place = np.argmax(judged @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T, axis=1)
+        found = dict(zip(names, (np.bincount(place, minlength=len(names)) / len(judged)).tolist(), strict=True))
+        return {name: {"known": share, "texts": found.get(name, 0.0)} for name, share in sorted(self.shares.items())}
 
     def of_poll(self, record: RoundRecord, votes: NDArray[np.int64]) -> dict[str, float]:
         """How close the noisy estimate came to the true votes.

@@ -18,7 +18,6 @@ from experiments.job import Job, check_at_least
 from experiments.refine.evaluate import EvaluationRule
 from privacy.no_privacy import NoPrivacy
 from privacy.poll import Choice
-from synth.corpus import Corpus
 from synth.generator import Generator
 
 ARMS = ("no_privacy", "random_selection", "diversity")
@@ -119,8 +118,7 @@ class RefineJob(Job):
         super().check()
         for part in (self.generator, self.encoder, self.judge, self.devices):
             part.check()
-        if self.generator.size is not None:
-            self.generator.check_parents(Corpus())
+        self.decision.check_texts(self.rules)
 
 
 def arm_rules(rules: Rules, arm: str) -> Rules:

@@ -48,7 +48,7 @@ class RoundWriter:
         folder.write_json(step.metrics, self._public(state.corpus, record.embeddings, record))
         votes = self.oracle.true_votes(record)
         folder.write_array(step.votes, votes)
-        found = {**self.oracle.of_corpus(record.embeddings, state.corpus.texts), **self.oracle.of_poll(record, votes)}
+        found = {**self._judged(step, state.corpus, record.embeddings), **self.oracle.of_poll(record, votes)}
         folder.write_json(truth(step.metrics), {"round": record.number, **found})
         shares = self.oracle.by_label(record, votes)
         if shares:
@@ -83,9 +83,15 @@ class RoundWriter:
         step = Round(number)
         self.folder.write_array(step.embeddings, vectors)
         self.folder.write_json(step.metrics, self._public(corpus, vectors, None, number))
-        found = self.oracle.of_corpus(vectors, corpus.texts)
-        self.folder.write_json(truth(step.metrics), {"round": number, **found})
+        self.folder.write_json(truth(step.metrics), {"round": number, **self._judged(step, corpus, vectors)})
         self._write_csv(number + 1)
+
+    def _judged(self, step: Round, corpus: Corpus, vectors: NDArray[np.float32]) -> dict[str, float]:
+        """The corpus held against the truth; its topics where they are known."""
+        topics = self.oracle.topics(self.oracle.judge.encode(corpus.texts))
+        if topics:
+            self.folder.write_csv(step.topics, [{"label": label, **row} for label, row in topics.items()])
+        return self.oracle.of_corpus(vectors, corpus.texts)
 
     def _write_ledger(self, record: RoundRecord) -> None:
         """What the ledger holds after this poll; under oracle/, for the server is told its reports only."""

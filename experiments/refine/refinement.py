@@ -124,6 +124,7 @@ class Refinement:
             population=population,
             judge=encoders.judge,
             sample=sample,
+            sampled=sampled,
             rule=job.evaluation,
             labels=None if items.labels is None else np.array(items.labels)[ownership.order],
             shares=items.shares,
@@ -250,7 +251,6 @@ class Arm:
             generation = rules.generator.seed(rules.decision.seeds(rules), stream, advance)
             facts.update(effort(generation))
         log.info("%s: %s", title, generation.counted)
-        rules.generator.check_parents(generation.corpus)
         state = rules.decision.first(generation.corpus, rules, seed)
         self.folder.write_json(
             layout.SEED_CORPUS,

@@ -29,6 +29,7 @@ _COLUMNS: tuple[tuple[str, str, str, bool], ...] = (
     ("recall*", "recall", "{:.3f}", True),
     ("coverage*", "coverage", "{:.3f}", True),
     ("FID*", "fid", "{:.4f}", True),
+    ("topics off*", "topic_distance", "{:.1%}", True),
 )
 
 
@@ -82,10 +83,11 @@ def print_rounds(console: Console, folder: RunFolder, job: RefineJob, title: str
         "* noise-free truth, known only to the simulation (oracle/). The last row is the refined corpus, not polled."
     ))  # fmt: skip
     table.add_column("round", justify="right")
-    for name, _, _, _ in _COLUMNS:
+    columns = [column for column in _COLUMNS if column[1] != "topic_distance" or column[1] in rows[0]]
+    for name, _, _, _ in columns:
         table.add_column(name.format(z=job.threshold), justify="right")
     for row in rows:
-        cells = [form.format(row[key]) if key in row else "" for _, key, form, _ in _COLUMNS]
+        cells = [form.format(row[key]) if key in row else "" for _, key, form, _ in columns]
         table.add_row("final" if row["round"] == job.rounds else f"{row['round']:.0f}", *cells)
     console.print(table)
 
@@ -133,19 +135,33 @@ def write_plots(folder: RunFolder, job: RefineJob) -> None:
     name = Round(folder.completed_rounds() - 1).shares
     if folder.has(name):
         shares = sorted(folder.files.text_rows(name), key=lambda r: float(r["known"]))
-        figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+        figure, (polled, corpus) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained", sharey=True)
         places = range(len(shares))
-        axis.barh(places, [float(r["known"]) for r in shares], color="lightgray", label="known share of mail")
-        axis.errorbar(
+        for axis in (polled, corpus):
+            axis.barh(places, [float(r["known"]) for r in shares], color="lightgray", label="known share of mail")
+        polled.errorbar(
             [float(r["estimated"]) for r in shares], places, xerr=[1.96 * float(r["stderr"]) for r in shares],
             fmt="o", label="private estimate, 95% interval",
         )  # fmt: skip
-        axis.scatter([float(r["voted"]) for r in shares], places, marker="|", s=150, color="black", label="true votes")
-        axis.set_yticks(list(places), [r["label"] for r in shares])
-        # A longer line would be cut at the picture's edge.
-        title = textwrap.fill(f"The town's topics at {epsilon}, last poll", 60)
-        axis.set(xlabel="share of devices", title=title)
-        axis.legend(loc="lower right")
+        polled.scatter(
+            [float(r["voted"]) for r in shares], places, marker="|", s=150, color="black", label="true votes"
+        )
+        polled.set_yticks(list(places), [r["label"] for r in shares])
+        polled.set(xlabel="share of devices", title="The last poll")
+        for number, style, told in ((0, "o", "before a poll"), (job.rounds, "D", "refined")):
+            texts = {r["label"]: float(r["texts"]) for r in folder.files.text_rows(Round(number).topics)}
+            filled = {"facecolors": "none"} if number == 0 else {}
+            corpus.scatter(
+                [texts[r["label"]] for r in shares], places, marker=style, color="#0b6e99", label=f"texts, {told}",
+                **filled,
+            )  # fmt: skip
+        off = [row["topic_distance"] for row in rounds_of(folder)]
+        corpus.set(
+            xlabel="share of texts", title=f"The corpus (second encoder): off by {off[0]:.0%}, then {off[-1]:.0%}"
+        )
+        for axis in (polled, corpus):
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False, fontsize=8)
+        figure.suptitle(textwrap.fill(f"The town's topics at {epsilon}, last poll", 60))
         _save(folder, layout.SHARES_PLOT, figure)
 
 

@@ -48,7 +48,7 @@ def test_a_pool_is_composed(compose_job, path):
         "generator.fields.attributes=[topic]", "generator.on_bad_row=skip",
     )  # fmt: skip
     assert isinstance(job.generator, PoolGenerator)
-    assert job.generator.writer is None and job.generator.size == 10
+    assert job.generator.writer is None and job.generator.available == 10 and not job.generator.writes
 
 
 def test_without_a_path_it_says_what_to_set(compose_job):
@@ -88,8 +88,10 @@ def test_a_run_of_a_pool_and_a_writer(smoke, path):
     folder = smoke("run", *given)
     corpus = Corpus.from_parquet(folder / Round(0).corpus)
     assert len(corpus) == 40
+    corpus = Corpus.from_parquet(folder / Round(0).pool)
+    assert len(corpus) == 200
     assert corpus.texts[:10] == [f"text {i} about my plans" for i in range(10)]
-    assert [e.operator for e in corpus] == ["pool"] * 10 + ["seed"] * 30
+    assert [e.operator for e in corpus] == ["pool"] * 10 + ["seed"] * 190
     run = json.loads((folder / "run.json").read_text())
     assert run["generator"].startswith("pool:texts.jsonl ") and run["generator"].endswith(" + scripted fake")
     card = (folder / "dataset" / "README.md").read_text()
@@ -99,9 +101,27 @@ def test_a_run_of_a_pool_and_a_writer(smoke, path):
     assert (again / last).read_bytes() == (folder / last).read_bytes()
 
 
-def test_a_pool_without_a_writer_is_refused_before_anything_is_made(compose_job, path):
+def test_a_pool_without_a_writer_cannot_have_children(compose_job, path):
+    given = ("experiment=smoke", "generator=pool", f"generator.path={path}", "generator.fields.text=body")
+    for further in (("decision=survival",), ("candidates=5", "keep=2", "decision.written=3")):
+        job, *_ = compose_job(*given, *further)
+        assert told(job.check).startswith(f"the pool of {path} has no writer")
+
+
+def test_a_pool_that_is_no_larger_than_a_slate_is_refused(compose_job, path):
     job, *_ = compose_job("experiment=smoke", "generator=pool", f"generator.path={path}", "generator.fields.text=body")
-    assert told(job.check).startswith(f"the pool of {path} has no writer")
+    assert told(job.check).startswith("the pool has 10 texts and candidates is 40; expected a larger pool")
+
+
+def test_a_pool_needs_no_language_model(smoke, path):
+    """Its texts are chosen from as they are: nothing is written, and all of them are looked at."""
+    folder = smoke(
+        "run", "generator=pool", f"generator.path={path}", "generator.fields.text=body", "candidates=5", "keep=2"
+    )
+    assert len(Corpus.from_parquet(folder / Round(0).pool)) == 10
+    released = Corpus.from_parquet(folder / Round(3).corpus)
+    assert len(released) == 5 and {example.operator for example in released} == {"pool"}
+    assert "predicted_votes" in json.loads((folder / Round(1).metrics).read_text())
 
 
 def test_texts_that_the_writer_cannot_vary_are_refused_before_a_poll(smoke, path, monkeypatch):

@@ -121,7 +121,7 @@ def test_every_format_gives_the_same_corpus(tmp_path: Path, format: str) -> None
     assert made.corpus.examples[1].attributes == {"topic": "gas prices", "stars": "3"}
     assert {(e.operator, e.round, e.prompt, e.parents, e.family) for e in made.corpus} == {("pool", 0, "", (), "")}
     assert {e.model for e in made.corpus} == {generator.name} and len(set(made.corpus.ids)) == 4
-    assert (made.attempted, made.drops, made.tokens, generator.size) == (4, {}, 0, 4)
+    assert (made.attempted, made.drops, made.tokens, generator.available) == (4, {}, 0, 4)
     assert generator.reproducible is None
     # The digest is of what was read, in whichever format; no folder of the machine is in the name.
     digest = pool(jsonl(tmp_path / "other.jsonl", ROWS), fields=ALL).name.split()[1]
@@ -205,7 +205,7 @@ def test_a_writer_makes_up_for_what_the_pool_lacks(tmp_path: Path) -> None:
     assert Corpus(made.corpus.examples[4:]) == FAKE.seed(6, stream(), quiet).corpus
     assert told == [(4, 10), (10, 10)] and (made.attempted, made.drops) == (10, {})
     assert mixed.seed(10, stream(), quiet) == made
-    assert mixed.size is None and FAKE.size is None
+    assert (mixed.available, mixed.writes) == (4, True) and (FAKE.available, FAKE.writes) == (0, True)
     assert (
         mixed.name.endswith(" + scripted fake")
         and made.corpus.examples[0].model == mixed.name[: -len(" + scripted fake")]
@@ -252,7 +252,7 @@ class NoWriter:
 def test_a_language_model_says_which_texts_it_cannot_vary(tmp_path: Path) -> None:
     writer: Writer = NoWriter()  # type: ignore[assignment]
     model = LanguageModelGenerator(writer=writer, grid=AttributeGrid.from_yaml())
-    assert model.size is None
+    assert (model.available, model.writes) == (0, True)
     mixed = pool(FORMATS["jsonl"](tmp_path), fields=WITH_TOPIC, writer=model)
     parents = mixed.seed(4, stream(), quiet).corpus
     with pytest.raises(
@@ -340,7 +340,7 @@ def test_bad_rows(tmp_path: Path, row: object, reason: str, message: str) -> Non
     assert told.endswith("or skip bad rows with generator.on_bad_row=skip")
     skipping = pool(path, fields=ALL, on_bad_row="skip")
     made = skipping.seed(5, stream(), quiet)
-    assert made.corpus.texts == [ROWS[0]["text"], ROWS[2]["text"]] and skipping.size == 2
+    assert made.corpus.texts == [ROWS[0]["text"], ROWS[2]["text"]] and skipping.available == 2
     assert (made.drops, made.attempted) == ({reason: 1}, 3)
     assert skipping.seed(1, stream(), quiet).drops == {reason: 1, "surplus": 1}
     mixed = replace(skipping, writer=FAKE).seed(5, stream(), quiet)
@@ -391,7 +391,7 @@ def test_a_hundred_thousand_texts_in_bounded_memory(tmp_path: Path) -> None:
         held, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert generator.size == n and len(set(made.corpus.texts)) == 300
+    assert generator.available == n and len(set(made.corpus.texts)) == 300
     # A text of 100 characters takes 150 bytes as a string; beside it there may be two references, while it is read a
     # dictionary of where it stands, too. Rows kept as dictionaries take about 500 bytes, and break both bounds.
     assert held < 250 * n and most < 400 * n
