@@ -99,7 +99,7 @@ class ByDensity:
         number, polls = state.number, (*state.polls, answered)
         vectors = rules.encoder.encode(state.pool.texts)
         density = self._fitted(state.pool, vectors, polls, seed) if self.follows == "votes" else None
-        shares = _base(state.pool) if density is None else density.shares
+        shares = _base(state.pool) if density is None else density.over(vectors, _base(state.pool))
         children = Generation(Corpus(), 0, {})
         if wanted := self._written(rules):
             stream = seed_sequence(seed, number, Stage.VARY)
@@ -159,8 +159,7 @@ class ByDensity:
         vectors = rules.encoder.encode(pool.texts)
         shares = _base(pool)
         if density is not None:
-            shares = shares * density.relative(vectors)
-            shares /= shares.sum()
+            shares = density.over(vectors, shares)
         if self.follows == "chance":
             picks = rng.permutation(len(pool))[: rules.candidates].astype(np.int64)
         else:

@@ -2,9 +2,9 @@
 
     density = fit_density(places, base, polls)
     density.shares            # float64[n]: the share of devices at each place; they sum to 1
+    density.over(texts, base) # the same for any other texts, a million of them in seconds
     density.share_of(region)  # the share of a region, with its standard error
     density.expected(slate)   # what the next poll should find, before it is asked
-    density.relative(vectors) # any other texts: how much denser than the base measure
 
 The model. Devices are at `places`, the texts that were written so far, in proportion to base_i exp(f(x_i)); f is a
 Gaussian process over the sphere with covariance amplitude^2 exp((cos - 1) / bandwidth^2) (a logistic Gaussian process:
@@ -19,8 +19,8 @@ The posterior is found by Newton's method, with normal errors around its mode (L
 section 3.4); blur, sharpness, bandwidth and amplitude have the largest marginal likelihood. All of it is made of
 public numbers: the tallies' estimates, the texts, the mechanism. So it costs no privacy whatever is done with it.
 
-f is held by `knots`, at most `most_knots` of the places (the subset of regressors; Quinonero-Candela and Rasmussen
-2005): work is about places * knots * answers.
+It is fitted at no more than `most_places` of the texts, drawn at random, and f is held by `knots`, at most `most_knots`
+of these (the subset of regressors; Quinonero-Candela and Rasmussen 2005): work is about places * knots * answers.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _STEPS = 40  # Newton's, at most
 _CLOSE = 0.02  # twice the nats that Newton's method could still gain where it ends
 _HALVINGS = 12  # of a step that leads down
 _JITTER = 1e-6
+_BLOCK = 65536  # texts that are scored together
 _SEARCHED = 1000  # places, with a quarter as many knots, on which hyperparameters are looked for
 
 
@@ -114,15 +115,16 @@ class VoteDensity:
     _mode: Floats = field(repr=False)
     _precision: tuple[Floats, bool] = field(repr=False)
 
-    def relative(self, vectors: NDArray[np.float32], block: int = 65536) -> Floats:
-        """float64[n]: how much denser devices are at these texts than the base measure is; its mean over that is 1."""
-        at_places = np.exp(self._features @ self._mode)
-        scale = float(self.shares.sum() / (self.shares / at_places).sum())
-        told = [
-            _features(part, self._knots, self.hyperparameters.bandwidth) @ self._mode
-            for part in np.array_split(vectors, max(1, -(-len(vectors) // block)))
-        ]
-        return np.exp(np.concatenate(told)) / scale
+    def over(self, vectors: NDArray[np.float32], base: Floats) -> Floats:
+        """float64[n]: the share of devices at each of these texts, of which `base` is the base measure."""
+        width = self.hyperparameters.bandwidth
+        weights = solve_triangular(_root(self._knots, width), self._mode, lower=True, trans="T")
+        values = np.empty(len(vectors))
+        for start in range(0, len(vectors), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            values[part] = _covariance(vectors[part], self._knots, width) @ weights
+        shares = base * np.exp(values - values.max())
+        return np.asarray(shares / shares.sum())
 
     def share_of(self, region: NDArray[np.bool_] | Floats) -> tuple[float, float]:
         """The share of devices in a region, given as bool[n] or weights float64[n] of the places; and its standard
@@ -145,9 +147,12 @@ def fit_density(
     polls: Sequence[SlatePoll],
     rng: np.random.Generator,
     *,
+    most_places: int = 5000,
     most_knots: int = 500,
 ) -> VoteDensity:
     """The density after these polls. `places` float32[n, d] unit vectors; `base` float64[n], above 0, sums to 1.
+
+    Of more than `most_places`, so many are drawn, and the density's own `shares` are of these.
 
     Hyperparameters are searched one at a time, until none improves.
     Raises ValueError for no poll, for fewer than two places, or a base that is none.
@@ -156,6 +161,9 @@ def fit_density(
         raise ValueError(f"there are {len(polls)} polls and {len(places)} places; expected 1 or more, and 2 or more")
     if base.shape != (len(places),) or not (base > 0).all() or not np.isclose(base.sum(), 1):
         raise ValueError("base is not a share above 0 for each place; expected shares that sum to 1")
+    if len(places) > most_places:
+        drawn = np.sort(rng.permutation(len(places))[:most_places])
+        places, base = places[drawn], base[drawn] / base[drawn].sum()
     order = rng.permutation(len(places))
     some = np.sort(order[:_SEARCHED])
     spread = _spread(places, base, rng)
@@ -298,14 +306,20 @@ def _whitened(factors: Sequence[Floats], rows: Floats) -> Floats:
 
 def _features(vectors: NDArray[np.float32], knots: NDArray[np.float32], bandwidth: float) -> Floats:
     """float64[n, q], so that f = features @ (standard normal numbers) has the covariance of the process."""
+    across = _covariance(vectors, knots, bandwidth)
+    return np.asarray(solve_triangular(_root(knots, bandwidth), across.T, lower=True).T)
 
-    def covariance(rows: NDArray[np.float32]) -> Floats:
-        products = (rows @ knots.T).astype(np.float64)
-        return np.asarray(np.exp((products - 1) / bandwidth**2))
 
-    among = covariance(knots)
+def _covariance(rows: NDArray[np.float32], knots: NDArray[np.float32], bandwidth: float) -> Floats:
+    """float64[n, q], of the process at the rows and at the knots, amplitude 1."""
+    return np.asarray(np.exp(((rows @ knots.T).astype(np.float64) - 1) / bandwidth**2))
+
+
+def _root(knots: NDArray[np.float32], bandwidth: float) -> Floats:
+    """float64[q, q], lower triangular, whose square is the covariance at the knots."""
+    among = _covariance(knots, knots, bandwidth)
     among[np.diag_indices_from(among)] += _JITTER
-    return np.asarray(solve_triangular(cholesky(among, lower=True), covariance(vectors).T, lower=True).T)
+    return np.asarray(cholesky(among, lower=True))
 
 
 def _spread(places: NDArray[np.float32], base: Floats, rng: np.random.Generator) -> NDArray[np.float32]:

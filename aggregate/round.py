@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregate.density import SlatePoll, VoteDensity
-from aggregate.selection import Selection, Selector
+from aggregate.selection import Selection
 from aggregate.trust import LocalTrust, Trust
 from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder
@@ -32,33 +32,21 @@ class Rules:
 
     `mechanism` makes the mechanism for a number of answers (candidates and 'none of these'); `decision` says what
     becomes of a poll; `candidates` is the slate size; `minimum_batch` the fewest reports that are used at all; `trust`
-    says who adds the noise, and turns reports into counts. Where winners survive (aggregate/survival.py), `selector`
-    picks at most `keep` of them, and they have children in proportion to their votes to the power of `concentration`
-    (0: all the same, 1: as their votes).
+    says who adds the noise, and turns reports into counts.
     """
 
     mechanism: Callable[[int], Mechanism]
     decision: Decision
-    selector: Selector
     generator: Generator
     encoder: Encoder
     candidates: int
-    keep: int
     minimum_batch: int
     use_case: str
-    concentration: float = 1.0
     trust: Trust = field(default_factory=LocalTrust)
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
             raise ValueError(f"candidates is {self.candidates}; expected 2 or more")
-        if not 1 <= self.keep < self.candidates:
-            raise ValueError(
-                f"keep is {self.keep}; expected 1 to candidates - 1 = {self.candidates - 1}, so that each round writes "
-                "something new"
-            )
-        if not 0 <= self.concentration <= 1:
-            raise ValueError(f"concentration is {self.concentration:g}; expected a power in [0, 1]")
         if self.minimum_batch < 1:
             raise ValueError(f"minimum_batch is {self.minimum_batch}; expected 1 or more reports")
         self.decision.check(self)

@@ -71,7 +71,7 @@ class ZScoreSelector:
 
     def __post_init__(self) -> None:
         if self.at_least < 1:
-            raise ValueError(f"selector.at_least is {self.at_least}; expected 1 or more candidates")
+            raise ValueError(f"decision.selector.at_least is {self.at_least}; expected 1 or more candidates")
 
     def pick(self, estimate: Estimate, k: int, rng: np.random.Generator) -> Selection:
         """The significant candidates, largest count first."""

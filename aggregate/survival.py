@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aggregate.density import SlatePoll
 from aggregate.round import Decided, RoundState, Rules
+from aggregate.selection import Selector
 from privacy.poll import Choice
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
@@ -21,10 +22,25 @@ from synth.generator import Progress
 
 @dataclass(frozen=True)
 class Survival:
-    """By the rules' `selector`, `keep` and `concentration`."""
+    """`selector` picks at most `keep` winners (None: half a slate), which have children in proportion to their votes to
+    the power of `concentration` (0: all the same, 1: as their votes). Raises ValueError for a power outside [0, 1].
+    """
+
+    selector: Selector
+    keep: int | None = None
+    concentration: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.concentration <= 1:
+            raise ValueError(f"decision.concentration is {self.concentration:g}; expected a power in [0, 1]")
 
     def check(self, rules: Rules) -> None:
-        """All is checked by the rules."""
+        """Raise ValueError if no child would be written."""
+        if self.keep is not None and not 1 <= self.keep < rules.candidates:
+            raise ValueError(
+                f"decision.keep is {self.keep}; expected 1 to candidates - 1 = {rules.candidates - 1}, so that each "
+                "round writes something new"
+            )
 
     def check_texts(self, rules: Rules) -> None:
         """Raise GenerationError for a generator that cannot vary winners."""
@@ -43,11 +59,12 @@ class Survival:
     def decide(self, state: RoundState, answered: SlatePoll, rules: Rules, seed: int, progress: Progress) -> Decided:
         """Select, vary."""
         number, (estimate, _) = state.number, Choice(len(state.corpus)).split(answered.estimate)
-        selection = rules.selector.pick(estimate, rules.keep, generator(seed, number, Stage.SELECT))
+        most = rules.candidates // 2 if self.keep is None else self.keep
+        selection = self.selector.pick(estimate, most, generator(seed, number, Stage.SELECT))
         winners = state.corpus.take(selection.picks)
         children = rules.generator.vary(
             winners,
-            selection.weights**rules.concentration,
+            selection.weights**self.concentration,
             rules.candidates - len(winners),
             number + 1,
             seed_sequence(seed, number, Stage.VARY),

@@ -113,7 +113,9 @@ def test_a_use_case(tmp_path, run):
 
 
 def test_a_selector(tmp_path, run):
-    few = run("few", *smoke(tmp_path), "selector=share", "selector.share=0.3")
-    many = run("many", *smoke(tmp_path), "selector=share")
+    few = run(
+        "few", *smoke(tmp_path), "decision=survival", "selector@decision.selector=share", "decision.selector.share=0.3"
+    )
+    many = run("many", *smoke(tmp_path), "decision=survival", "selector@decision.selector=share")
     winners = [int(numbers(folder)["metrics.csv"][0]["winners"]) for folder in (few, many)]
     assert winners[0] < winners[1]

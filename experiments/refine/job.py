@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from aggregate.by_density import ByDensity
 from aggregate.round import Decision, Rules
-from aggregate.selection import RandomSelector, Selector
+from aggregate.selection import RandomSelector
 from aggregate.survival import Survival
 from aggregate.trust import LocalTrust
 from device_poll.answering import AnswerRule
@@ -27,25 +27,22 @@ ARMS = ("no_privacy", "random_selection", "diversity")
 class RefineJob(Job):
     """Refine a synthetic corpus over `rounds` polls.
 
-    `decision` says what becomes of a poll; `candidates` is the slate size; `selector`, `keep` and `concentration` are
-    those of winners that survive (Rules); `threshold` the standard errors above zero at which a candidate counts as
-    resolved; `test_share` the share of the released set that becomes its test split; `arms` adds, for evaluation, runs
-    without privacy (ceiling), with random selection (floor) and, of a decision by density, without votes (diversity);
-    `watch` the id of a device whose report log is kept. Each further round is debited a day later. Raises ValueError as
-    Job, for values out of range, and for a ledger file with devices whose ids are places in a list.
+    `decision` says what becomes of a poll; `candidates` is the slate size; `threshold` the standard errors above zero
+    at which a candidate counts as resolved; `test_share` the share of the released set that becomes its test split;
+    `arms` adds, for evaluation, runs without privacy (ceiling), with random selection (floor) and, of a decision by
+    density, without votes (diversity); `watch` the id of a device whose report log is kept. Each further round is
+    debited a day later. Raises ValueError as Job, for values out of range, and for a ledger file with devices whose ids
+    are places in a list.
     """
 
     rounds: int
     decision: Decision
     candidates: int
-    keep: int
-    concentration: float
     threshold: float
     test_share: float
     devices: Devices
     participation: Participation
     answer: AnswerRule
-    selector: Selector
     generator: Generator
     encoder: Encoder
     judge: Encoder
@@ -102,14 +99,11 @@ class RefineJob(Job):
         return Rules(
             mechanism=self.randomizer,
             decision=self.decision,
-            selector=self.selector,
             generator=self.generator,
             encoder=self.encoder,
             candidates=self.candidates,
-            keep=self.keep,
             minimum_batch=self.minimum_batch,
             use_case=self.name,
-            concentration=self.concentration,
             trust=self.trust,
         )
 
@@ -127,4 +121,6 @@ def arm_rules(rules: Rules, arm: str) -> Rules:
         return replace(rules, mechanism=lambda values: NoPrivacy(domain_size=values), trust=LocalTrust())
     if isinstance(rules.decision, ByDensity):
         return replace(rules, decision=replace(rules.decision, follows="nothing" if arm == "diversity" else "chance"))
-    return replace(rules, selector=RandomSelector())
+    if isinstance(rules.decision, Survival):
+        return replace(rules, decision=replace(rules.decision, selector=RandomSelector()))
+    raise ValueError(f"arms has {arm!r}, which nobody plays for a {type(rules.decision).__name__}; drop it")

@@ -156,13 +156,24 @@ def test_it_tells_what_the_next_poll_will_find():
 def test_new_texts_have_the_density_of_where_they_are():
     world = World.of(GIANT, 3)
     density = world.fit(polls_of(world, 3, 3000, 4))
-    assert density.relative(world.places) @ world.base == pytest.approx(1, rel=1e-6)
-    assert np.allclose(density.relative(world.places) * world.base, density.shares)
+    assert np.allclose(density.over(world.places, world.base), density.shares)
     rng = np.random.default_rng(5)
     near = unit(world.centers[0] + 0.15 * rng.normal(size=(50, DIMENSION)))
     far = unit(world.centers[5] + 0.15 * rng.normal(size=(50, DIMENSION)))
-    assert density.relative(near).mean() > 5 * density.relative(far).mean()
-    assert np.allclose(density.relative(near), density.relative(near, block=7))
+    shares = density.over(np.concatenate([near, far]), np.full(100, 0.01))
+    assert shares.sum() == pytest.approx(1) and shares[:50].sum() > 5 * shares[50:].sum()
+
+
+def test_of_a_large_pool_a_part_is_fitted_and_all_is_scored():
+    world = World.of(GIANT, 3)
+    polls = polls_of(world, 3, 3000, 4)
+    whole, part = (
+        fit_density(world.places, world.base, polls, np.random.default_rng(0), most_places=most) for most in (5000, 200)
+    )
+    assert len(whole.shares) == TEXTS and len(part.shares) == 200
+    every = part.over(world.places, world.base)
+    by_topic = [np.bincount(world.topics, weights=shares, minlength=TOPICS) for shares in (every, whole.shares)]
+    assert apart(*by_topic) < 0.15 < apart(by_topic[0], EVEN)
 
 
 def test_refused():

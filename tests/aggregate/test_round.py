@@ -14,7 +14,7 @@ import pytest
 from aggregate.intake import BatchError
 from aggregate.round import RoundRecord, RoundState, Rules, play_round, slate_of
 from aggregate.secure_aggregation import SecureAggregation
-from aggregate.selection import RandomSelector, RankSelector, SampleSelector, ZScoreSelector
+from aggregate.selection import RandomSelector, RankSelector, SampleSelector, Selector, ZScoreSelector
 from aggregate.survival import Survival
 from aggregate.trust import LocalTrust
 from device_poll.sealing import sealed
@@ -55,17 +55,23 @@ def rules(**changes: object) -> Rules:
     return replace(
         Rules(
             mechanism=partial(_oue, 4.0),
-            decision=Survival(),
-            selector=RankSelector(),
+            decision=Survival(selector=RankSelector(), keep=KEEP),
             generator=ScriptedFakeGenerator(),
             encoder=HashedFakeEncoder(),
             candidates=CANDIDATES,
-            keep=KEEP,
             minimum_batch=100,
             use_case="mail",
         ),
         **changes,
     )
+
+
+def by(selector: Selector, concentration: float = 1.0) -> Survival:
+    return Survival(selector=selector, keep=KEEP, concentration=concentration)
+
+
+def keeping(keep: int) -> Survival:
+    return Survival(selector=RankSelector(), keep=keep)
 
 
 def _oue(epsilon: float, size: int) -> OptimizedUnaryEncoding:
@@ -102,13 +108,13 @@ def test_the_same_input_gives_the_same_output_and_is_left_alone(selector) -> Non
     state = first_state()
     before = copy.deepcopy(state)
     np.random.seed(1)  # noqa: NPY002  # a round must not look at the global state
-    (next_state, record) = play(state, selector=selector)
+    (next_state, record) = play(state, decision=by(selector))
     np.random.seed(2)  # noqa: NPY002
-    (again, record_again) = play(state, selector=selector)
+    (again, record_again) = play(state, decision=by(selector))
     assert next_state == again
     assert same(record, record_again)
     assert state == before
-    other_state, other = play(state, selector=selector, seed=1)
+    other_state, other = play(state, decision=by(selector), seed=1)
     assert other_state != next_state, "another seed, other children"
     assert np.array_equal(other.tally.sums, record.tally.sums), "the fake fleet has its own seed"
 
@@ -159,7 +165,7 @@ def test_without_privacy_the_estimate_is_the_truth() -> None:
 
 @pytest.mark.parametrize("selector", [RankSelector(), RandomSelector(), ZScoreSelector(z=3, at_least=1)])
 def test_weights_are_shares_that_a_family_splits_evenly(selector) -> None:
-    next_state, record = play(first_state(), selector=selector)
+    next_state, record = play(first_state(), decision=by(selector))
     weights, corpus = record.next_weights, next_state.corpus
     assert len(weights) == len(corpus) == CANDIDATES
     assert weights.sum() == pytest.approx(1, abs=1e-12) and (weights >= 0).all()
@@ -230,10 +236,10 @@ def noiseless(size: int) -> NoPrivacy:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"candidates": 1, "keep": 1}, "candidates is 1; expected 2 or more"),
-        ({"keep": CANDIDATES}, f"keep is {CANDIDATES}; expected 1 to candidates - 1 = {CANDIDATES - 1}"),
-        ({"keep": CANDIDATES + 5}, f"keep is {CANDIDATES + 5}"),
-        ({"keep": 0}, "keep is 0"),
+        ({"candidates": 1}, "candidates is 1; expected 2 or more"),
+        ({"decision": keeping(CANDIDATES)}, f"keep is {CANDIDATES}; expected 1 to candidates - 1 = {CANDIDATES - 1}"),
+        ({"decision": keeping(CANDIDATES + 5)}, f"decision.keep is {CANDIDATES + 5}"),
+        ({"decision": keeping(0)}, "decision.keep is 0"),
         ({"minimum_batch": 0}, "minimum_batch is 0"),
         ({"candidates": OptimizedUnaryEncoding.largest_domain}, str(OptimizedUnaryEncoding.largest_domain + 1)),
         ({"mechanism": partial(_oue, -1.0)}, "epsilon"),
@@ -267,8 +273,7 @@ class RecordingFakeGenerator(ScriptedFakeGenerator):
 def test_concentration_sets_how_strongly_children_follow_votes_and_not_the_released_weights() -> None:
     generator = RecordingFakeGenerator()
     records = [
-        play(first_state(), generator=generator, selector=SampleSelector(), concentration=power)[1]
-        for power in (0.0, 0.5, 1.0)
+        play(first_state(), generator=generator, decision=by(SampleSelector(), power))[1] for power in (0.0, 0.5, 1.0)
     ]
     votes = records[0].selection.weights
     assert all((record.selection.weights == votes).all() for record in records)

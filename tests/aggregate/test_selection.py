@@ -139,5 +139,5 @@ def test_noise_passes_the_z_score_as_often_as_said(z: float) -> None:
 
 
 def test_at_least_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"selector\.at_least is 0"):
+    with pytest.raises(ValueError, match=r"decision\.selector\.at_least is 0"):
         ZScoreSelector(at_least=0)

@@ -30,7 +30,7 @@ from experiments.run import run_job
 from privacy.budget import MICRO, Budget, LedgerError, Token
 
 DEVICES = 900
-LOOSE = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6")
+LOOSE = ("rounds=1", "evaluation.sample=20", "candidates=20")
 """A run of one poll that is quick."""
 
 

@@ -232,7 +232,7 @@ def test_two_shares_of_almost_the_same_reports() -> None:
 
 def test_two_runs_whose_configurations_differ_anywhere(smoke, monkeypatch) -> None:
     """Whether a key can matter to reports or not: nobody has to keep a list of those that can."""
-    short = ("rounds=1", "candidates=20", "keep=6")
+    short = ("rounds=1", "candidates=20")
 
     def sums(name: str, *more: str) -> np.ndarray:
         return np.load(smoke(name, *short, *more) / "rounds" / "000" / "tally.npz")["sums"]

@@ -30,7 +30,7 @@ from privacy.mechanism import Tally
 from privacy.randomness import NoiseSource
 from tests.experiments.use_case_files import play, write_files
 
-QUICK = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6", "devices.devices=400")
+QUICK = ("rounds=1", "evaluation.sample=20", "candidates=20", "devices.devices=400")
 
 
 def published(folder: Path) -> dict[str, bytes]:
@@ -54,7 +54,7 @@ def secrets_in(files: dict[str, bytes], deep: bool = True) -> Iterator[NoiseSour
         words.add(content)
     for number in sorted(numbers)[:400]:
         yield NoiseSource.seeded(number)
-    for word in sorted(words, key=len)[: 3000 if deep else 0]:
+    for word in sorted(words, key=len)[: 20_000 if deep else 0]:
         yield NoiseSource(hashlib.sha256(word).digest(), simulated=True)
         if re.fullmatch(rb"[0-9a-f]{64}", word):
             yield NoiseSource(bytes.fromhex(word.decode()), simulated=True)

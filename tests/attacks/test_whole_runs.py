@@ -34,7 +34,7 @@ from tests.attacks.test_participation import refuted
 pytestmark = pytest.mark.soak
 
 USERS, EPSILON, TRIALS = 40, 1.0, 400
-SHORT = ["rounds=1", "candidates=8", "keep=3", "minimum_batch=20", "evaluation.sample=20", f"epsilon={EPSILON}"]
+SHORT = ["rounds=1", "candidates=8", "minimum_batch=20", "evaluation.sample=20", f"epsilon={EPSILON}"]
 
 Play = Callable[[str | None], np.ndarray]
 

@@ -143,7 +143,7 @@ def small_job(place: Path, name: str, cache: str = "cache") -> list[str]:
     if not grid.exists():
         grid.write_text(GRID)
     return [
-        "run", "experiment=smoke", "rounds=2", "candidates=20", "keep=6", "minimum_batch=20", "devices.devices=200",
+        "run", "experiment=smoke", "rounds=2", "candidates=20", "minimum_batch=20", "devices.devices=200",
         "evaluation.sample=40", f"out={place / name}", f"cache={place / cache}", *plain_writer(grid, place),
     ]  # fmt: skip
 

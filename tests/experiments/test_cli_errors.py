@@ -124,11 +124,11 @@ def test_corpus_that_was_not_fetched(fails):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("keep=40", "keep is 40; expected 1 to candidates - 1 = 39"),
+        ("decision=survival decision.keep=40", "decision.keep is 40; expected 1 to candidates - 1 = 39"),
         ("rounds=0", "rounds is 0; expected a whole number, 1 or more"),
         ("rounds=2.5", "rounds is 2.5; expected a whole number"),
         ("seed=-1", "seed is -1"),
-        ("concentration=2", "concentration is 2; expected a power in [0, 1]"),
+        ("decision=survival decision.concentration=2", "decision.concentration is 2; expected a power in [0, 1]"),
         ("test_share=1", "test_share is 1; expected a share in (0, 1)"),
         ("arms=[best]", "arms has 'best'; expected some of no_privacy, random_selection"),
         ("answer.items=30", "answer.items is 30 and answer.recent 20"),
@@ -140,7 +140,7 @@ def test_corpus_that_was_not_fetched(fails):
     ],
 )
 def test_values_out_of_range(fails, override, said):
-    assert said in fails(override)
+    assert said in fails(*override.split())
 
 
 def test_the_main_run_cannot_be_without_privacy(fails):

@@ -322,7 +322,7 @@ def test_a_ledger_that_does_not_fit_is_refused(tmp_path, files, smoke):
 def test_one_ledger_for_the_main_job_and_every_use_case(tmp_path, files, smoke):
     """Devices come and go: each account is its device's own, and who has spent stays as poor as it is."""
     path = tmp_path / "ledger.db"
-    small = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6")
+    small = ("rounds=1", "evaluation.sample=20", "candidates=20")
     play(tmp_path / "first", files, "health_types", "population=3000", "epsilon=4", *shared(path))
     smoke("mail", *small, *shared(path))
     with contextlib.closing(DeviceLedger.existing(path, ())) as ledger:

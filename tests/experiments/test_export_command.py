@@ -197,7 +197,7 @@ def test_the_overlap_is_measured_printed_and_kept_from_the_export(run, exported)
     assert kept["exported"]["shares"]["8"] == 2 / 40 and kept["exported"]["shares"]["13"] == 1 / 40
     assert kept["exported"]["longest"] == len(texts[0].split())
     for place in (said, (run / "oracle" / "overlap.json").read_text()):
-        assert "CANARY" not in place and texts[0].split()[4] not in place
+        assert "CANARY" not in place and " ".join(texts[0].split()[:3]) not in place
     assert contents(folder) == plain
 
 

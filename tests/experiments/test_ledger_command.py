@@ -13,7 +13,7 @@ from experiments.cli import main
 from experiments.count.segments import DeviceNames
 from privacy.budget import Budget
 
-SMALL = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6", "caps.lifetime=8", "caps.daily=4")
+SMALL = ("rounds=1", "evaluation.sample=20", "candidates=20", "caps.lifetime=8", "caps.daily=4")
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.experiments.conftest import contents
 
 DEVICES = 900
 CAP_4, CAP_64 = Budget.of(lifetime=4.0, daily=4.0), Budget.of(lifetime=64.0, daily=64.0)
-LOOSE = ("rounds=1", "evaluation.sample=20", "candidates=20", "keep=6")
+LOOSE = ("rounds=1", "evaluation.sample=20", "candidates=20")
 """A run of one poll that is quick."""
 
 
@@ -141,7 +141,7 @@ KILLS = [
 
 
 def test_killed_around_every_debit_a_run_ends_the_same_and_debits_nobody_twice(smoke, tmp_path, monkeypatch):
-    overrides = ("rounds=2", "evaluation.sample=20", "candidates=20", "keep=6", "caps.lifetime=4")
+    overrides = ("rounds=2", "evaluation.sample=20", "candidates=20", "caps.lifetime=4")
     whole = contents(smoke("whole", *overrides, f"ledger={tmp_path / 'whole.db'}"))
 
     def dying(method, name, end):

@@ -103,7 +103,7 @@ def test_a_run_of_a_pool_and_a_writer(smoke, path):
 
 def test_a_pool_without_a_writer_cannot_have_children(compose_job, path):
     given = ("experiment=smoke", "generator=pool", f"generator.path={path}", "generator.fields.text=body")
-    for further in (("decision=survival",), ("candidates=5", "keep=2", "decision.written=3")):
+    for further in (("decision=survival",), ("candidates=5", "decision.written=3")):
         job, *_ = compose_job(*given, *further)
         assert told(job.check).startswith(f"the pool of {path} has no writer")
 
@@ -115,9 +115,7 @@ def test_a_pool_that_is_no_larger_than_a_slate_is_refused(compose_job, path):
 
 def test_a_pool_needs_no_language_model(smoke, path):
     """Its texts are chosen from as they are: nothing is written, and all of them are looked at."""
-    folder = smoke(
-        "run", "generator=pool", f"generator.path={path}", "generator.fields.text=body", "candidates=5", "keep=2"
-    )
+    folder = smoke("run", "generator=pool", f"generator.path={path}", "generator.fields.text=body", "candidates=5")
     assert len(Corpus.from_parquet(folder / Round(0).pool)) == 10
     released = Corpus.from_parquet(folder / Round(3).corpus)
     assert len(released) == 5 and {example.operator for example in released} == {"pool"}

@@ -44,8 +44,8 @@ def test_run_folder_holds_what_the_design_says(smoke):
     for number in range(3):
         place = folder / "rounds" / f"{number:03d}"
         assert {path.name for path in place.iterdir()} == {
-            "corpus.parquet", "embeddings.npy", "tally.npz", "estimate.parquet", "metrics.json", "next_weights.npy",
-            "round.json", "oracle",
+            "pool.parquet", "corpus.parquet", "embeddings.npy", "tally.npz", "estimate.parquet", "metrics.json",
+            "next_weights.npy", "round.json", "oracle",
         }  # fmt: skip
         estimate = pq.read_table(place / "estimate.parquet")
         assert estimate.num_rows == len(Corpus.from_parquet(place / "corpus.parquet")) == 40
@@ -61,7 +61,7 @@ def test_run_folder_holds_what_the_design_says(smoke):
     played = [(str(r), f"run: {stage}") for r in range(3) for stage in stages]
     assert timed == [("0", "run: seed corpus"), *played, ("3", "run: evaluate")]
     told = (folder.parent / f"{folder.name}.log").read_text()
-    assert "run: kept 40 of 40 texts (100%); dropped: none" in told and "run, round 2: kept" in told
+    assert "run: kept 200 of 200 texts (100%); dropped: none" in told and "run, round 2: kept" in told
 
     run = json.loads((folder / "run.json").read_text())
     assert run["generator_repeats"] == {"repeats": True, "why_not": None}
@@ -83,7 +83,7 @@ def test_a_terminal_shows_what_runs_now(smoke):
     ]
     assert -1 < shown[0] < shown[1] < shown[2] < shown[3] < screen.getvalue().find("run, round 0: evaluating")
     assert "900/900" in screen.getvalue(), "devices"
-    assert "28/28" in screen.getvalue(), "texts"
+    assert "40/40" in screen.getvalue(), "texts"
 
 
 def test_estimates_are_near_the_truth_and_the_claimed_errors_are_right(smoke):
@@ -163,7 +163,7 @@ def test_arms_stay_under_oracle_and_change_nothing_else(smoke, unbound_noise):
     votes = np.load(arm / "oracle" / "votes.npy")
     assert (np.load(arm / "tally.npz")["sums"] == votes).all()
     floor = rows(folder / "oracle" / "arms" / "random_selection" / "metrics.csv")
-    assert floor[0]["winners"] == "12"
+    assert 0 < int(floor[0]["winners"]) < 20, "what two random slates of 40 of 240 texts have in common"
 
 
 def test_truth_and_private_text_stay_under_oracle(smoke, tmp_path):

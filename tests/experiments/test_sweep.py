@@ -35,9 +35,7 @@ from tests.experiments.conftest import contents
 from tests.experiments.run_folders import make_run
 from tests.experiments.use_case_files import arguments, write_files
 
-TINY = (
-    "experiment=smoke candidates=16 keep=6 rounds=1 devices.devices=200 devices.mails_per_device=1 evaluation.sample=40"
-)
+TINY = "experiment=smoke candidates=16 rounds=1 devices.devices=200 devices.mails_per_device=1 evaluation.sample=40"
 TWELVE = f"{TINY} mechanism=optimized_unary_encoding,subset_selection epsilon=1,4 seed=0,1,2"
 MECHANISMS = ("optimized_unary_encoding", "subset_selection")
 
@@ -287,9 +285,11 @@ def test_a_run_that_fails_loses_no_other(runs, tmp_path, capsys):
 
 
 def test_a_configuration_that_a_part_refuses_is_one_of_the_failures(runs, capsys):
-    error = fails(f"{TINY} keep=6,16 candidates=16,20", 2, capsys)
+    error = fails(f"{TINY} decision=survival decision.keep=6,16 candidates=16,20", 2, capsys)
     (failure,) = error.splitlines()[1:]
-    assert failure.startswith("  candidates=16 keep=16: keep is 16; expected 1 to candidates - 1 = 15")
+    assert failure.startswith(
+        "  candidates=16 decision.keep=16: decision.keep is 16; expected 1 to candidates - 1 = 15"
+    )
     assert runs.played == [0, 0, 0]
 
 
