@@ -49,7 +49,8 @@ _CLOSE = 0.02  # twice the nats that Newton's method could still gain where it e
 _HALVINGS = 12  # of a step that leads down
 _JITTER = 1e-6
 _BLOCK = 65536  # texts that are scored together
-_SEARCHED = 1000  # places, with a quarter as many knots, on which hyperparameters are looked for
+_SEARCHED = 2000  # places on which hyperparameters are looked for; on 1,000 of 3,000 texts, worse ones were found
+_KNOTS = 250  # there
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,7 +173,7 @@ def fit_density(
         places=places[some],
         base=base[some] / base[some].sum(),
         polls=polls,
-        knots=places[np.sort(order[: min(most_knots, _SEARCHED // 4)])],
+        knots=places[np.sort(order[: min(most_knots, _KNOTS)])],
     )
     at = search.best()
     whole = _Search(spread=spread, places=places, base=base, polls=polls, knots=places[np.sort(order[:most_knots])])
