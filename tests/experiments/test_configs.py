@@ -46,7 +46,12 @@ USE_CASE = {"vocabulary", "activity", "release"}
     ),
 )
 def test_option_composes(compose_job, option):
-    kind = ["job=count"] if option.partition("=")[0] in USE_CASE and option not in MISSING else []
+    group, _, name = option.partition("=")
+    if group == "selector":  # of one decision only
+        job, *_ = compose_job("decision=survival", f"selector@decision.selector={name}")
+        assert name.replace("_", "") in type(job.decision.selector).__name__.lower()
+        return
+    kind = ["job=count"] if group in USE_CASE and option not in MISSING else []
     compose_job(option, *kind, *MISSING.get(option, []))
 
 
