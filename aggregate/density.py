@@ -58,7 +58,7 @@ class SlatePoll:
     """What one poll measured: `slate` float32[m, d]; `estimate` of its m candidates and of 'none of these', the last.
 
     `adds_up`: the mechanism's counts add up to the reports, so their errors hang together. Raises ValueError for other
-    numbers of answers, and without reports.
+    numbers of answers, without reports, and for a slate of one text, of which a poll says nothing.
     """
 
     slate: NDArray[np.float32] = field(repr=False)
@@ -71,6 +71,8 @@ class SlatePoll:
                 f"a poll has {len(self.estimate.counts)} counts of {self.estimate.reports} reports; expected one for "
                 f"each of {len(self.slate)} candidates and for 'none of these', of 1 report or more"
             )
+        if len(self.slate) < 2:
+            raise ValueError(f"a slate has {len(self.slate)} candidates; expected 2 or more, to compare")
 
     @property
     def shares(self) -> Floats:
@@ -156,10 +158,17 @@ def fit_density(
     Of more than `most_places`, so many are drawn, and the density's own `shares` are of these.
 
     Hyperparameters are searched one at a time, until none improves.
-    Raises ValueError for no poll, for fewer than two places, or a base that is none.
+    Raises ValueError for no poll, for fewer than two places, for polls about vectors of another encoder, or a base that
+    is none.
     """
     if not polls or len(places) < 2:
         raise ValueError(f"there are {len(polls)} polls and {len(places)} places; expected 1 or more, and 2 or more")
+    for poll in polls:
+        if poll.slate.shape[1] != places.shape[1]:
+            raise ValueError(
+                f"a slate has vectors of {poll.slate.shape[1]} numbers and the places of {places.shape[1]}; expected "
+                "those of one encoder"
+            )
     if base.shape != (len(places),) or not (base > 0).all() or not np.isclose(base.sum(), 1):
         raise ValueError("base is not a share above 0 for each place; expected shares that sum to 1")
     if len(places) > most_places:

@@ -192,3 +192,8 @@ def test_refused():
         SlatePoll(slate=world.places[:3], estimate=estimate)
     with pytest.raises(ValueError, match="of 0 reports"):
         SlatePoll(slate=world.places[:2], estimate=Estimate(np.ones(3), np.ones(3), 0))
+    with pytest.raises(ValueError, match="a slate has 1 candidates; expected 2 or more, to compare"):
+        SlatePoll(slate=world.places[:1], estimate=Estimate(np.ones(2), np.ones(2), 10))
+    other = SlatePoll(slate=np.eye(2, dtype=np.float32), estimate=Estimate(np.ones(3), np.ones(3), 10))
+    with pytest.raises(ValueError, match=f"a slate has vectors of 2 numbers and the places of {DIMENSION}; expected"):
+        fit_density(world.places, world.base, [other], rng)
