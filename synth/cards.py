@@ -22,8 +22,7 @@ _POOL = re.compile(r"(pool:.* [0-9a-f]{12})(?: \+ (.+))?")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "text, subject": "what the model wrote (an empty subject: none was written)",
-    "weight": "share of the estimated votes of all {all} examples: noisy, held at 0 from below, a winner's votes split "
-    "evenly between it and its children",
+    "weight": "share of devices that this one of all {all} examples stands for, estimated from noisy votes",
     "attributes": "what the model was asked for, or columns of a pool; `template` and `entities` are the topic's "
     "pattern and its fillings",
     "id, parents, family": "lineage: content address, what it was made from, the seed text that it descends from",
@@ -33,7 +32,7 @@ _COLUMNS = {
 _CHAT_COLUMNS = {
     "messages": "one user and one assistant turn",
     "task": "which of the tasks below",
-    "weight": "share of the estimated votes of the example behind it: noisy, held at 0 from below. The same in each of "
+    "weight": "share of devices that the example behind it stands for, estimated from noisy votes. The same in each of "
     "its tasks, so take one task or divide",
     "id, family": "the example behind it, and the seed text that it descends from",
 }
