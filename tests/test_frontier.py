@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.frontier.__main__ import show, show_gain
-from benchmarks.frontier.ways import Plan, levels, play
+from benchmarks.frontier.ways import Plan, central, levels, play
 from benchmarks.frontier.world import World, parts_of, scale
 from device_poll.town.build import build_town
 from embed.hashed import HashedFakeEncoder
@@ -73,3 +73,15 @@ def test_more_devices_and_a_larger_epsilon_lead_further(world):
     few = levels(world, Plan(seed=0, epsilon=0.1, devices=300), None)["density"]
     many = levels(world, Plan(seed=0, epsilon=8.0, devices=20000), None)["density"]
     assert world.measured(many)[0, 0] > world.measured(few)[0, 0]
+
+
+def test_a_trusted_server_s_noise(world):
+    """With little of it every loop is better than texts at random; with much, its votes say nothing of devices."""
+    headings = [example.attributes["topic"] for example in world.corpus]
+    random, _ = scale(world)
+    near, far = (central(world, Plan(seed=0, devices=2000), sigma, headings) for sigma in (1.0, 1e5))
+    assert len(near) == 4
+    for name, picks in near.items():
+        assert len(set(picks.tolist())) == 40 and world.measured(picks)[0, 0] > random[0, 0], name
+    aug_pe = "Aug-PE: rank, a server's Gaussian noise"
+    assert world.measured(far[aug_pe])[0, 0] < world.measured(near[aug_pe])[0, 0]

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-from benchmarks.frontier.ways import Plan, central, levels, play
+from benchmarks.frontier.ways import Plan, central, headings_of, levels, play
 from benchmarks.frontier.world import MEASURES, Picks, World, load, scale
 from privacy.accounting import amplify_by_shuffling
 from privacy.gaussian import gaussian_sigma
@@ -125,9 +125,9 @@ def show_central(console: Console, world: World, seeds: int, epsilon: float, gri
     claim = amplify_by_shuffling(OptimizedUnaryEncoding(epsilon=epsilon, domain_size=size), cohort, DELTA)
     # One device's answer is replaced: two counts change by 1.
     sigma = gaussian_sigma(claim, delta=DELTA, sensitivity=2**0.5)
-    runs = []
+    runs, headings = [], headings_of(world, grid)
     for seed in range(seeds):
-        runs.append(central(world, Plan(seed=seed, epsilon=epsilon, devices=devices), sigma, grid))
+        runs.append(central(world, Plan(seed=seed, epsilon=epsilon, devices=devices), sigma, headings))
         console.print(f"seed {seed} done")
     title = f"{devices:,} devices (drawn again), local epsilon {epsilon:g}, central epsilon {claim:.3g} at delta "
     title += f"{DELTA:g}, Gaussian noise of {sigma:.1f} votes on a count of a cohort of {cohort:,}"

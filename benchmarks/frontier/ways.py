@@ -42,7 +42,7 @@ class Plan:
         """What the server makes of the true counts, after the noise."""
         reports = int(counts.sum())
         if self.sigma is not None:
-            found = GaussianBaseline(sigma=self.sigma).estimate(Tally(counts, reports), rng)
+            found = GaussianBaseline(sigma=self.sigma).estimate(Tally(counts, reports, {}), rng)
         elif np.isinf(self.epsilon):
             found = Estimate(counts.astype(np.float64), np.zeros(len(counts)), reports)
         else:
@@ -183,10 +183,9 @@ def levels(world: World, plan: Plan, grid: AttributeGrid | None) -> dict[str, Pi
     return found
 
 
-def central(world: World, plan: Plan, sigma: float, grid: AttributeGrid) -> Mapping[str, Picks]:
+def central(world: World, plan: Plan, sigma: float, headings: Sequence[str]) -> Mapping[str, Picks]:
     """At one central epsilon: local noise that is shuffled, and a trusted server's noise of `sigma` on each count."""
     rng, trusted = np.random.default_rng([plan.seed, 3]), replace(plan, sigma=sigma)
-    headings = headings_of(world, grid)
     return {
         "density, shuffled local noise": _at_the_end(world, plan, rng),
         "density, a server's Gaussian noise": _at_the_end(world, trusted, rng),
