@@ -79,7 +79,7 @@ class LanguageModelGenerator:
 
     @property
     def available(self) -> int:
-        """None: it writes all."""
+        """0: it writes all."""
         return 0
 
     @property

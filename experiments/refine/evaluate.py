@@ -67,9 +67,7 @@ class Oracle:
         judged = self.judge.encode(texts)
         overlap = manifold(judged, self.sample, min(self.rule.neighbours, len(texts) - 1))
         dimensions = min(self.rule.frechet_dimensions, self.sample.shape[1], len(self.sample) - 1)
-        topics = self.topics(judged)
-        known = {"topic_distance": sum(abs(row["known"] - row["texts"]) for row in topics.values()) / 2}
-        return (known if topics else {}) | {
+        return {
             "similarity": float(matches.similarity.mean()),
             "recall": overlap.recall,
             "coverage": overlap.coverage,

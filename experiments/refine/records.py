@@ -87,11 +87,13 @@ class RoundWriter:
         self._write_csv(number + 1)
 
     def _judged(self, step: Round, corpus: Corpus, vectors: NDArray[np.float32]) -> dict[str, float]:
-        """The corpus held against the truth; its topics where they are known."""
+        """The corpus held against the truth, and where topics are known, how far its own are from them."""
+        found = self.oracle.of_corpus(vectors, corpus.texts)
         topics = self.oracle.topics(self.oracle.judge.encode(corpus.texts))
         if topics:
             self.folder.write_csv(step.topics, [{"label": label, **row} for label, row in topics.items()])
-        return self.oracle.of_corpus(vectors, corpus.texts)
+            found["topic_distance"] = sum(abs(row["known"] - row["texts"]) for row in topics.values()) / 2
+        return found
 
     def _write_ledger(self, record: RoundRecord) -> None:
         """What the ledger holds after this poll; under oracle/, for the server is told its reports only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 
@@ -10,8 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from experiments.folder.layout import Round
+from device_poll.town.build import build_town
+from embed.hashed import HashedFakeEncoder
+from experiments.folder.layout import Round, truth
 from experiments.folder.store import RunFolder
+from experiments.refine.evaluate import EvaluationRule, Oracle
 from synth.corpus import Corpus
 from synth.scripted import ScriptedFakeGenerator
 from tests.experiments.conftest import contents
@@ -127,3 +131,28 @@ def test_nothing_more_is_written_if_so_asked(smoke, monkeypatch):
     folder = smoke("run", *DENSITY, "decision.written=0", "arms=[no_privacy]")
     assert len(Corpus.from_parquet(folder / Round(3).pool)) == 0
     assert len(Corpus.from_parquet(folder / Round(3).corpus)) == 40
+
+
+def test_topics_of_texts_are_held_against_the_known_ones(smoke):
+    """The devices' own mail has them nearly right. Negative control: texts of one topic have not."""
+    folder = smoke("run", *DENSITY, "rounds=1")
+    for number in range(2):
+        with (folder / Round(number).topics).open() as file:
+            rows = list(csv.DictReader(file))
+        known, texts = (np.array([float(row[name]) for row in rows]) for name in ("known", "texts"))
+        assert known.sum() == pytest.approx(1) and texts.sum() == pytest.approx(1)
+        found = json.loads((folder / truth(Round(number).metrics)).read_text())
+        assert found["topic_distance"] == pytest.approx(np.abs(known - texts).sum() / 2)
+
+    town, judge = build_town(2000, 1, 0), HashedFakeEncoder(dimension=48)
+    vectors = judge.encode(town.texts)
+    oracle = Oracle(
+        fleet=None, population=None, judge=judge, sample=vectors[:1000], sampled=np.arange(1000),
+        rule=EvaluationRule(), labels=np.array(town.topics), shares=town.proportions,
+    )  # fmt: skip
+
+    def off(rows: np.ndarray) -> float:
+        return sum(abs(row["known"] - row["texts"]) for row in oracle.topics(rows).values()) / 2
+
+    of_one = vectors[1000:][np.array(town.topics[1000:]) == town.topics[0]]
+    assert off(vectors[1000:]) < 0.25 and off(of_one) > 0.5
