@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases bench-frontier test soak lint format clean-kernels clean
+.PHONY: help install demo bench-generation bench-mechanisms bench-attacks bench-ledger bench-use-cases bench-frontier bench-choosing test soak lint format clean-kernels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench-use-cases: $(STAMP)  ## use cases at 10 million devices (ARGS="--emojis F 
 
 bench-frontier: $(STAMP)  ## how far votes lead: ARGS="POOL.parquet MAIL --seeds 5" (--levels PNG, --central); docs/refinement.md
 	$(BIN)/python -m benchmarks.frontier $(ARGS)
+
+bench-choosing: $(STAMP)  ## the density and the choice at a million texts (ARGS=TEXTS)
+	$(BIN)/python -m benchmarks.choosing $(ARGS)
 
 test: $(STAMP)  ## all tests, a file on each core (one thread each, or they would slow each other)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregate.choice import Demand, cover
-from aggregate.density import SlatePoll, VoteDensity, fit_density
+from aggregate.density import VoteDensity, fit_density
 from aggregate.round import Decided, RoundState, Rules
 from aggregate.selection import Selection
+from aggregate.slate_poll import SlatePoll
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus
 from synth.generator import Generation, GenerationError, Progress
@@ -36,7 +37,7 @@ class ByDensity:
 
     `pool` texts there are before the first poll; None: all that the generator has, and if it writes at least SLATES
     slates of them. `written` texts are written after each poll; None: a slate, or none if the generator does not write.
-    Of the pool at most `most_demand` texts, the densest, stand for the devices. `follows`: 'votes', or for comparison
+    At most `most_demand` places, drawn by the density, stand for the devices. `follows`: 'votes', or for comparison
     'nothing' (what covers the pool, whatever the votes) or 'chance' (texts of the pool at random). Raises ValueError
     for values out of range.
     """
@@ -129,8 +130,7 @@ class ByDensity:
         """What the density said of this poll before it was asked: a check of it that costs no privacy."""
         told: dict[str, float] = {}
         if density is not None:
-            known = density.hyperparameters
-            told |= {"density_amplitude": known.amplitude, "density_places": 1 / float((density.shares**2).sum())}
+            told["density_places"] = 1 / float((density.shares**2).sum())
         if state.polls and density is not None:
             earlier = state.density
             if earlier is None:
@@ -163,7 +163,7 @@ class ByDensity:
         if self.follows == "chance":
             picks = rng.permutation(len(pool))[: rules.candidates].astype(np.int64)
         else:
-            demand = Demand.heaviest(vectors, shares, share=1.0, most=self.most_demand)
+            demand = Demand.of(vectors, shares, rng, most=self.most_demand)
             picks = cover(vectors, demand, rules.candidates, rng)
         nearest = np.argmax(vectors @ vectors[picks].T, axis=1)
         mass: Floats = np.bincount(nearest, weights=shares, minlength=len(picks)).astype(np.float64)

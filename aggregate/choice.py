@@ -1,6 +1,6 @@
 """Which texts of a pool stand for a distribution: facility location, and herding on its mean.
 
-    demand = Demand.heaviest(vectors, density.shares, share=1.0, most=5000)
+    demand = Demand.of(vectors, density.shares, rng, most=5000)
     picks = cover(vectors, demand, 210, rng)                       # every heavy place has a text nearby
     more = herd(vectors, demand.mean, 90, start=picks)             # and the texts' mean becomes that of the demand
 
@@ -47,13 +47,26 @@ class Demand:
             raise ValueError("weights are negative, all zero, or not finite; expected shares, some above 0")
 
     @classmethod
-    def heaviest(cls, vectors: NDArray[np.float32], weights: NDArray[np.float64], *, share: float, most: int) -> Demand:
-        """The heaviest `share` of the vectors, at most `most`: of the rest a density says little but noise."""
-        if not 0 < share <= 1 or most < 1:
-            raise ValueError(f"share is {share:g} and most {most}; expected a share in (0, 1] and at least 1")
-        kept = min(most, max(1, round(share * len(vectors))), int((weights > 0).sum()))
-        heavy = np.sort(np.argsort(-weights, kind="stable")[:kept])
-        return cls(vectors=vectors[heavy], weights=weights[heavy])
+    def of(
+        cls, vectors: NDArray[np.float32], weights: NDArray[np.float64], rng: np.random.Generator, *, most: int
+    ) -> Demand:
+        """All places with a weight; of more than `most`, so many drawn in proportion to it, each as often as it comes.
+
+        Drawn and not the heaviest, which of a large pool hold a small part of the whole. The draw is systematic: a
+        place comes as often as its share of `most` says, rounded up or down. Raises ValueError as Demand does, and for
+        `most` below 1.
+        """
+        whole = cls(vectors=vectors, weights=weights)
+        if most < 1:
+            raise ValueError(f"most is {most}; expected 1 or more")
+        heavy = np.flatnonzero(weights)
+        if len(heavy) <= most:
+            return cls(vectors=vectors[heavy], weights=weights[heavy]) if len(heavy) < len(weights) else whole
+        upto = np.cumsum(weights[heavy])
+        marks = (rng.random() + np.arange(most)) / most * upto[-1]
+        times = np.bincount(np.minimum(np.searchsorted(upto, marks, side="right"), len(heavy) - 1))
+        drawn = np.flatnonzero(times)
+        return cls(vectors=vectors[heavy[drawn]], weights=times[drawn].astype(np.float64))
 
     @property
     def mean(self) -> NDArray[np.float64]:

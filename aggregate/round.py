@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.density import SlatePoll, VoteDensity
+from aggregate.density import VoteDensity
 from aggregate.selection import Selection
+from aggregate.slate_poll import SlatePoll
 from aggregate.trust import LocalTrust, Trust
 from embed.compact import CompactEmbeddings, compact
 from embed.encoder import Encoder

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.density import SlatePoll
 from aggregate.round import Decided, RoundState, Rules
 from aggregate.selection import Selector
+from aggregate.slate_poll import SlatePoll
 from privacy.poll import Choice
 from privacy.randomness import Stage, generator, seed_sequence
 from synth.corpus import Corpus

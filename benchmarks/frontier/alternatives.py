@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.density import SlatePoll
+from aggregate.slate_poll import SlatePoll
 from synth.corpus import Corpus
 
 Shares = NDArray[np.float64]

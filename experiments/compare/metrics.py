@@ -61,13 +61,6 @@ _RELEASED: _Columns = (
         "number",
         "texts that would hold it if all were alike (1 / sum of squares)",
     ),
-    (
-        "density_amplitude",
-        "Amplitude of the density",
-        "",
-        "number",
-        "how uneven it is, in standard deviations of its logarithm",
-    ),
     ("reports", "Reports", "", "count", "devices that answered"),
     ("refused_reports", "Refused reports", "", "count", "that no honest device sends; they are not counted"),
     ("stderr", "Standard error of a count", "down", "count", "privacy noise on one count, in devices"),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.compare.by_round import MOST_GROUPS, by_round
 from experiments.compare.count_metrics import BETWEEN
 from experiments.compare.formats import in_words, shown, spread
 from experiments.compare.groups import Group, Interval
@@ -28,6 +29,13 @@ def print_comparison(console: Console, groups: Sequence[Group], by: Metric, *, l
     for line in left_out:
         console.print(Text(f"Left out: {line}"), soft_wrap=True)
     console.print(_table(groups, by))
+    if groups[0].kind == "refine" and any(run.complete for group in groups for run in group.runs):
+        if len(groups) <= MOST_GROUPS:
+            for group in groups:
+                console.print(by_round(group))
+        else:
+            told = f"What each poll bought is shown for up to {MOST_GROUPS} configurations: name fewer runs."
+            console.print(Text(told), soft_wrap=True)
     notes = ["Means over seeds; below them, from the lowest seed to the highest."] * any(
         len(g.runs) > 1 for g in groups
     )

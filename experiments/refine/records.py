@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregate.density import SlatePoll
 from aggregate.round import RoundRecord, RoundState
 from aggregate.selection import z_scores
+from aggregate.slate_poll import SlatePoll
 from embed.compact import compact
 from experiments.folder.layout import Round, truth
 from experiments.folder.store import RunFolder

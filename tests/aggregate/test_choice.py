@@ -123,14 +123,30 @@ def test_herding_takes_the_best_next_text(pool, demand):
         assert distances[picks[number]] <= distances.min() + 1e-6
 
 
-def test_the_heaviest(pool):
+def test_a_demand_of_few_places_is_all_of_them(pool, rng):
     weights = np.arange(len(pool), dtype=np.float64)
-    kept = Demand.heaviest(pool, weights, share=0.1, most=1000)
-    assert np.array_equal(kept.vectors, pool[-150:]) and kept.weights.min() == len(pool) - 150
-    assert len(Demand.heaviest(pool, weights, share=1.0, most=20).vectors) == 20
-    assert len(Demand.heaviest(pool, np.eye(len(pool))[3], share=1.0, most=20).vectors) == 1
-    with pytest.raises(ValueError, match=r"share is 0 and most 5; expected a share in \(0, 1\]"):
-        Demand.heaviest(pool, weights, share=0, most=5)
+    demand = Demand.of(pool, weights, rng, most=len(pool))
+    assert np.array_equal(demand.vectors, pool[1:]) and np.array_equal(demand.weights, weights[1:])
+    assert len(Demand.of(pool, np.eye(len(pool))[3], rng, most=20).vectors) == 1
+    with pytest.raises(ValueError, match="most is 0; expected 1 or more"):
+        Demand.of(pool, weights, rng, most=0)
+
+
+def test_a_demand_of_many_places_stands_for_the_whole(pool):
+    """Each place comes as often as its weight says, within 1; the heaviest 100 would hold less than half."""
+    weights = 1 / (10.0 + np.arange(len(pool)))
+    share = weights / weights.sum()
+    total = np.zeros(len(pool))
+    for seed in range(200):
+        demand = Demand.of(pool, weights, np.random.default_rng(seed), most=100)
+        at = {row.tobytes(): place for place, row in enumerate(pool)}
+        places = [at[row.tobytes()] for row in demand.vectors]
+        assert demand.weights.sum() == 100
+        assert (np.abs(demand.weights - 100 * share[places]) < 1).all()
+        total[places] += demand.weights
+    # A draw's count of a place is 0 or 1 more than it must be: of 200, a standard error of at most 1/2 sqrt(200).
+    assert np.abs(total - 200 * 100 * share).max() < 4 * 0.5 * np.sqrt(200)
+    assert share[:100].sum() < 0.5
 
 
 @pytest.mark.parametrize("weights", [[-1.0, 2.0], [0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 import sys
 
@@ -52,6 +53,21 @@ def test_one_run_is_a_table_and_a_hint(tmp_path, said):
     assert "similarity*" in whole
     assert "* noise-free truth, known only to the simulation" in whole
     assert "add --oracle" not in whole
+
+
+def test_what_each_poll_bought(tmp_path, said):
+    """The change is that of the mean over seeds, since the column before."""
+    for seed in (0, 1):
+        make_run(tmp_path / f"s{seed}", seed=seed, lift=0.01 * seed)
+    screen = said(tmp_path, "--oracle").split("What each poll bought")[1].splitlines()
+    row = next(i for i, line in enumerate(screen) if "similarity*" in line)
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in screen[row : row + 2]]
+    values, changes = [float(cell) for cell in cells[0][1:]], cells[1][2:]
+    assert len(values) >= 3 and changes == [f"{b - a:+.3f}" for a, b in itertools.pairwise(values)]
+    assert "similarity" not in said(tmp_path).split("What each poll bought")[1], "truth only where it was asked for"
+    for keep in range(2, 7):
+        make_run(tmp_path / f"k{keep}", config={"keep": keep})
+    assert "What each poll bought is shown for up to 4 configurations: name fewer runs." in said(tmp_path)
 
 
 def test_truth_is_neither_read_nor_shown_unless_it_is_asked_for(tmp_path, said):
