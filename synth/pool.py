@@ -34,13 +34,14 @@ class PoolFields:
     """Which column of a pool holds what.
 
     `subject` None: no text has a subject. The columns of `attributes` become attributes of the same names: strings, or
-    numbers as they are written; where one is null or empty, the text has no such attribute. Raises ValueError where a
-    column is named twice.
+    numbers as they are written; where one is null or empty, the text has no such attribute. `delimiter`: what stands
+    between the cells of a CSV file: comma, semicolon, tab or pipe. Raises ValueError where a column is named twice.
     """
 
     text: str = "text"
     subject: str | None = None
     attributes: Sequence[str] = ()
+    delimiter: str = "comma"
 
     def __post_init__(self) -> None:
         if isinstance(self.attributes, str):
@@ -64,6 +65,8 @@ class PoolFields:
                 **dict.fromkeys(subject, " in generator.fields.subject"),
                 **dict.fromkeys(self.attributes, " in generator.fields.attributes"),
             },
+            delimiter=self.delimiter,
+            delimiter_key="generator.fields.delimiter",
         )
 
 

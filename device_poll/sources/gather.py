@@ -18,12 +18,17 @@ from synth.rows.taking import OnBadRow, Rows, kind
 # How rows are dated is part of what is gathered: it is found here as well as where it is done.
 __all__ = ["Gather", "count_words", "seconds"]
 
-# Scripts that put no blanks between words: each character counts as a word.
-_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+# Scripts that put no blanks between words: each character counts as a word. Thai, Lao, Tibetan, Burmese, Khmer, kana
+# (half-width, too), Javanese, Balinese, Tai, Han.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u1b00-\u1b7f\u3040-\u30ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\ua980-\ua9df\uaa60-\uaa7f\uf900-\ufaff\uff66-\uff9d\U00020000-\U0003ffff]"
+)
+_WHOLE = re.compile(r"-?\d+\.0+")
 
 
 def count_words(text: str) -> int:
-    """Pieces between blanks; a Chinese, Japanese, Thai or Lao character counts as a word of its own."""
+    """Pieces between blanks; a character of a script without blanks (Chinese, Thai, Khmer, ...) counts as a word."""
     if text.isascii():
         return len(text.split())
     return len(_UNSPACED.findall(text)) + len(_UNSPACED.sub(" ", text).split())
@@ -51,7 +56,7 @@ class Gather(Rows):
 
     def wanted(self, row: Mapping[str, object]) -> bool:
         """Whether a row with these values is one of `fields.only`; counts those that are not."""
-        if all(row[name] in kept for name, kept in self.fields.only.items()):
+        if all(row[name] in kept for name, kept in (self.fields.only or {}).items()):
             return True
         self.skipped["other"] += 1
         return False
@@ -95,6 +100,10 @@ class Gather(Rows):
     def _name(self, user: object) -> str | None:
         if self.fields.user is None:
             return f"item-{len(self._users) + 1}"
+        # One missing id makes a column of whole numbers one of floats: 7 and 7.0 are the same user.
+        if isinstance(user, float) and user.is_integer():
+            user = int(user)
         if isinstance(user, bool) or not isinstance(user, str | int):
             return None
-        return str(user).strip() or None
+        name = str(user).strip()
+        return (name.partition(".")[0] if _WHOLE.fullmatch(name) else name) or None

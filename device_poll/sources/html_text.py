@@ -1,68 +1,93 @@
 """The readable text of an HTML mail, without scripts, styles and quoted replies.
 
 html_to_text("<p>See you <b>soon</b></p><blockquote type=cite>When?</blockquote>")   # 'See you soon'
+
+The page is parsed as browsers do it (selectolax, lexbor), in time in proportion to its length, whatever is in it.
 """
 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
+from collections.abc import Iterator
 
-# Comments and declarations go first: mail programs write kinds that html.parser refuses, such as <![if mso]>.
-_DECLARATION = re.compile(r"<!(?:--.*?--|[^>]*)(?:>|$)", re.DOTALL)
-_SILENT = frozenset({"script", "style", "title"})
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+_SILENT = frozenset({"script", "style", "title", "head", "template", "noscript", "-comment"})
 _BLOCKS = frozenset(
     {"address", "article", "blockquote", "br", "center", "dd", "div", "dl", "dt", "form", "h1", "h2", "h3", "h4"}
     | {"h5", "h6", "hr", "li", "ol", "p", "pre", "section", "table", "td", "th", "tr", "ul"}
 )
-_VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "wbr"})
-_QUOTE_CLASSES = ("gmail_quote", "gmail_attr", "moz-cite-prefix", "yahoo_quoted", "protonmail_quote")
+_QUOTES = frozenset({"blockquote", "div", "span", "table", "section"})
+# Classes and ids of what Gmail, Thunderbird, Yahoo, Proton, Zoho, Tuta and mobile Outlook put a quoted mail into.
+_QUOTE_NAMES = (
+    *("gmail_quote", "gmail_attr", "moz-cite-prefix", "yahoo_quoted", "protonmail_quote", "zmail_extra"),
+    *("tutanota_quote", "mail-editor-reference-message-container", "outlookmessageheader"),
+)
 
 
-def html_to_text(html: str) -> str:
-    """Text with a line break at the edges of blocks and blanks as a browser shows them."""
-    parser = _TextParser()
-    parser.feed(_DECLARATION.sub("", html))
-    parser.close()
-    lines = (" ".join(line.split()) for line in "".join(parser.pieces).split("\n"))
+def html_to_text(html: str, *, quote: str = "") -> str:
+    """Text with a line break at the edges of blocks and blanks as a browser shows them; <pre> as it is.
+
+    `quote` is a line in place of every quoted reply, so that what introduces one can be told from what does not.
+    """
+    root = LexborHTMLParser(html).root
+    if root is None:
+        return ""
+    lines = (line if kept else " ".join(line.split()) for line, kept in _lines(_pieces(root, quote)))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-class _TextParser(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.pieces: list[str] = []
-        self._silent: str | None = None  # the tag that hides what follows,
-        self._depth = 0  # and how many of its kind are open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._silent is not None:
-            self._depth += tag == self._silent
-        elif tag in _SILENT or (tag not in _VOID and _is_quote(tag, attrs)):
-            self._silent, self._depth = tag, 1
-        if tag in _BLOCKS:
-            self.pieces.append("\n\n" if tag == "p" else "\n")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        # HTML knows no <p/>: browsers read it as <p>. Only void elements close themselves.
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._silent is not None:
-            self._depth -= tag == self._silent
-            if self._depth == 0:
-                self._silent = None
-        elif tag in _BLOCKS:
-            self.pieces.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if self._silent is None:
+def _pieces(root: LexborNode, quote: str) -> Iterator[tuple[str, bool]]:
+    """Texts and line breaks in order, and whether blanks are kept. Not recursive: mails nest without end."""
+    node, above = root, 0  # how many elements are open around it
+    kept = 0  # <pre> that are open
+    while True:
+        tag, inside = node.tag or "", None
+        if tag == "-text":
+            text = (node.text_content or "").replace("\r\n", "\n").replace("\r", "\n")
             # A line break in the source is a blank on the screen.
-            self.pieces.append(data.replace("\n", " ").replace("\r", " "))
+            yield (text, True) if kept else (text.replace("\n", " "), False)
+        elif tag in _QUOTES and _is_quote(node):
+            yield (f"\n{quote}\n" if quote else "\n"), False
+        elif tag not in _SILENT:
+            yield _edge(tag, opens=True), False
+            inside = node.first_child
+            if inside is None:
+                yield _edge(tag, opens=False), False
+        if inside is not None:
+            kept += tag == "pre"
+            node, above = inside, above + 1
+            continue
+        while above and node.next is None and node.parent is not None:
+            node, above = node.parent, above - 1
+            kept -= node.tag == "pre"
+            yield _edge(node.tag or "", opens=False), False
+        if not above or node.next is None:
+            return
+        node = node.next
 
 
-def _is_quote(tag: str, attrs: list[tuple[str, str | None]]) -> bool:
-    values = {name: value or "" for name, value in attrs}
-    if tag == "blockquote" and values.get("type", "").lower() == "cite":
+def _edge(tag: str, *, opens: bool) -> str:
+    if tag not in _BLOCKS or (tag in ("br", "hr") and not opens):
+        return ""
+    return "\n\n" if tag == "p" and opens else "\n"
+
+
+def _lines(pieces: Iterator[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether all of it is preformatted."""
+    line, kept = "", True
+    for piece, blanks in pieces:
+        first, *others = piece.split("\n")
+        line, kept = line + first, kept and (blanks or not first.strip())
+        for other in others:
+            yield line, kept
+            line, kept = other, blanks or not other.strip()
+    yield line, kept
+
+
+def _is_quote(node: LexborNode) -> bool:
+    values = node.attributes
+    if node.tag == "blockquote" and (values.get("type") or "").lower() == "cite":
         return True
-    return any(name in values.get("class", "").lower() for name in _QUOTE_CLASSES)
+    names = f"{values.get('class') or ''} {values.get('id') or ''}".lower()
+    return any(name in names for name in _QUOTE_NAMES)

@@ -21,7 +21,8 @@ class Fields:
     """Which column (or mail header) holds what.
 
     `user=None`: every item is its own user. `time=None`: file order is the time order. `only`: rows whose columns hold
-    other values are left out and counted as `other`, as in {"kind": ("emoji", "image")}; for tables.
+    other values are left out and counted as `other`, as in {"kind": ("emoji", "image")}; for tables. `delimiter`: what
+    stands between the cells of a CSV file: comma, semicolon, tab or pipe.
 
     Mail files (mbox, Maildir) have headers in place of columns: `text` is unused there, `user` is the header whose
     address names the user ("From", "To", "Delivered-To", ...; the default "user" stands for "From", or, in a folder
@@ -31,23 +32,29 @@ class Fields:
     text: str = "text"
     user: str | None = "user"
     time: str | None = None
-    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    only: Mapping[str, Sequence[str]] | None = None
+    delimiter: str = "comma"
 
     def __post_init__(self) -> None:
-        for name, values in self.only.items():
+        for name, values in (self.only or {}).items():
             if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
                 raise SourceError(f"fields.only.{name} is {values!r}; expected a list of values to keep")
 
     @property
     def columns(self) -> Columns:
         """The columns of a table that are read."""
-        if self.user is None:
-            return Columns(text=self.text, others=tuple(self.only), time=self.time)
+        advice = {self.text: " with devices.fields.text=NAME"}
+        if self.time is not None:
+            advice[self.time] = " with devices.fields.time=NAME"
+        if self.user is not None:
+            advice[self.user] = " with devices.fields.user=NAME (or devices.fields.user=null: every item has its own)"
         return Columns(
             text=self.text,
-            others=(self.user, *self.only),
+            others=(*(() if self.user is None else (self.user,)), *(self.only or {})),
             time=self.time,
-            advice={self.user: " (or user=null if every item is its own user)"},
+            advice=advice,
+            delimiter=self.delimiter,
+            delimiter_key="devices.fields.delimiter",
         )
 
 

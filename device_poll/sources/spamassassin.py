@@ -24,7 +24,7 @@ from device_poll.sources.gather import count_words
 from device_poll.sources.items import SourceError
 from device_poll.sources.message import UndecodableError, address, body, parse, sent, subject
 
-RECIPE = 1
+RECIPE = 2
 """Raise whenever a change here, in `message`, `html_text` or `clean` changes the rows."""
 
 _MEMBER = re.compile(r"package/data/((?:easy-ham|hard-ham|spam)-\d)/(\d{5})\.[0-9a-f]+\.txt")

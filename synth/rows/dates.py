@@ -16,7 +16,10 @@ def seconds(value: object) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value) if math.isfinite(value) else None
+        try:
+            return float(value) if math.isfinite(value) else None
+        except OverflowError:  # JSON has whole numbers of any size
+            return None
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())

@@ -6,7 +6,9 @@ with open_bytes(Path("texts.jsonl.gz")) as file:
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -26,7 +28,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """The bytes of `path`, unpacked if it ends in .gz. Raises SourceError if they cannot be read."""
     try:
         with path.open("rb") as raw:
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix.lower() == ".gz" else raw
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist; expected a file or folder; check the path") from None
     except PermissionError:
@@ -38,12 +40,31 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
 
 
 def numbered_lines(file: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """(line number from 1, byte offset from 0, line) for each line; a byte order mark is dropped."""
+    """(line number from 1, byte offset from 0, line) for each line; a byte order mark is dropped.
+
+    A file that starts with the mark of UTF-16 is read as such; its lines and offsets are those of the same in UTF-8.
+    """
     offset = 0
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(_in_utf8(file), start=1):
         marks = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
         yield number, offset + marks, line[marks:]
         offset += len(line)
+
+
+def _in_utf8(file: Iterable[bytes]) -> Iterator[bytes]:
+    lines = iter(file)
+    first = next(lines, b"")
+    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from (line for line in (first,) if line)
+        yield from lines
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    begun = ""
+    for piece in itertools.chain((first,), lines):
+        *whole, begun = (begun + decoder.decode(piece)).split("\n")
+        yield from ((line + "\n").encode() for line in whole)
+    if begun:
+        yield begun.encode()
 
 
 def bad_byte(line: bytes) -> int | None:

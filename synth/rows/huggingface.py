@@ -57,8 +57,9 @@ def _data_files(path: Path) -> dict[str, list[Path]]:
     """The data files under a folder by suffix, in name order."""
     by_suffix: dict[str, list[Path]] = {}
     for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        suffix = next((s for s in _READERS if file.name.endswith(s)), None)
+        # What starts with '_' is Hadoop's and Spark's own: _SUCCESS, the half of a failed job in _temporary.
+        hidden = any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
+        suffix = next((s for s in _READERS if file.name.lower().endswith(s)), None)
         if suffix and not hidden and file.is_file():
             by_suffix.setdefault(suffix, []).append(file)
     return by_suffix

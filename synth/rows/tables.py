@@ -6,6 +6,7 @@ read_jsonl(Path("texts.jsonl.gz"), rows)     # calls rows.take for every row, or
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,16 +18,21 @@ import pyarrow.parquet as pq
 
 from synth.rows.dates import cell_seconds, seconds
 from synth.rows.files import SourceError, bad_byte, numbered_lines, open_bytes
-from synth.rows.taking import Rows
+from synth.rows.taking import DELIMITERS, Rows
 
 
 def read_jsonl(path: Path, rows: Rows) -> None:
-    """One JSON object a line, UTF-8; empty lines are passed over."""
+    """One JSON object a line, UTF-8; empty lines are passed over. Or one JSON array of objects, over any lines."""
     with open_bytes(path) as file:
-        for number, offset, line in numbered_lines(file):
+        lines = ((number, offset, line) for number, offset, line in numbered_lines(file) if not line.isspace())
+        first = next(lines, None)
+        if first is None:
+            return
+        if first[2].lstrip().startswith(b"["):
+            _take_array(path, b"".join(line for _, _, line in itertools.chain((first,), lines)), rows)
+            return
+        for number, offset, line in itertools.chain((first,), lines):
             where = f"line {number}"
-            if line.isspace():
-                continue
             if (at := bad_byte(line)) is not None:
                 rows.bad("undecodable", _not_utf8(where, offset + at))
                 continue
@@ -36,12 +42,26 @@ def read_jsonl(path: Path, rows: Rows) -> None:
                 column = getattr(error, "colno", 1)
                 rows.bad("malformed", f"{where} is not valid JSON (column {column}); expected one object; correct it")
                 continue
-            if isinstance(row, dict):
-                _take_object(rows, where, row)
-            elif number == 1 and isinstance(row, list):
-                raise SourceError(f"{path} holds one JSON array; expected one object a line; write it as JSON lines")
-            else:
-                rows.bad("malformed", f"{where} is a JSON {type(row).__name__}; expected an object; correct it")
+            _take_value(rows, where, row)
+
+
+def _take_array(path: Path, content: bytes, rows: Rows) -> None:
+    try:
+        found = json.loads(content)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not UTF-8 (byte {error.start}); expected UTF-8; convert the file") from None
+    except (ValueError, RecursionError) as error:
+        place = f"line {getattr(error, 'lineno', 1)}, column {getattr(error, 'colno', 1)}"
+        raise SourceError(f"{path} is not valid JSON ({place}); expected one array of objects; correct it") from None
+    for number, row in enumerate(found, start=1):
+        _take_value(rows, f"element {number}", row)
+
+
+def _take_value(rows: Rows, where: str, row: object) -> None:
+    if isinstance(row, dict):
+        _take_object(rows, where, row)
+    else:
+        rows.bad("malformed", f"{where} is a JSON {type(row).__name__}; expected an object; correct it")
 
 
 def _take_object(rows: Rows, where: str, row: dict[str, object]) -> None:
@@ -58,9 +78,9 @@ def read_csv(path: Path, rows: Rows) -> None:
     """Comma-separated, UTF-8, with a header line; cells that hold commas, quotes or line breaks are quoted."""
     columns, broken = rows.columns, _BrokenLines()
     with open_bytes(path) as file, _cells_of_any_size():
-        reader = csv.reader(broken.decode(file), strict=True)
+        reader = csv.reader(broken.decode(file), strict=True, delimiter=DELIMITERS[columns.delimiter])
         try:
-            header = next(reader, [])
+            header = next((cells for cells in reader if any(cell.strip() for cell in cells)), [])
         except csv.Error:
             raise SourceError(f"{path}: the header line is not valid CSV; expected names between commas") from None
         if not header:
@@ -125,9 +145,18 @@ def _records(path: Path, reader: Any, rows: Rows) -> Iterator[tuple[int, list[st
 
 
 def _place(path: Path, header: list[str], name: str, rows: Rows) -> int:
-    if name not in header:
-        raise SourceError(f"{path} has {rows.no_field(name, header)}")
-    return header.index(name)
+    if header.count(name) > 1:
+        raise SourceError(f"{path} has {header.count(name)} fields {name!r}; expected one; rename or drop the others")
+    if name in header:
+        return header.index(name)
+    columns = rows.columns
+    for other, sign in DELIMITERS.items():
+        if len(header) == 1 and name in [cell.strip('"') for cell in header[0].split(sign)]:
+            raise SourceError(
+                f"{path} has a {other} between the names of its header line; expected a {columns.delimiter}; give "
+                f"{columns.delimiter_key}={other}"
+            )
+    raise SourceError(f"{path} has {rows.no_field(name, header)}")
 
 
 @contextmanager
@@ -155,7 +184,9 @@ def needed_columns(path: Path, schema: pa.Schema, rows: Rows) -> list[str]:
     """The columns to read. Raises SourceError if one is not there or the text column holds no strings."""
     text, names = rows.columns.text, list(rows.columns.named)
     for name in names:
-        if name not in schema.names:
+        if (times := schema.names.count(name)) > 1:
+            raise SourceError(f"{path} has {times} columns {name!r}; expected one; rename or drop the others")
+        if not times:
             raise SourceError(f"{path} has {rows.no_field(name, schema.names)}")
     if not _is_text(schema.field(text).type):
         found = schema.field(text).type

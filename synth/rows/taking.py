@@ -19,6 +19,8 @@ from typing import Literal
 from synth.rows.files import SourceError, listed
 
 OnBadRow = Literal["error", "skip"]
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+"""What can stand between the cells of a CSV file."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -28,13 +30,20 @@ class Columns:
     """Which columns of a table are read.
 
     `text` must hold strings; `others` are handed over as they are, `time` as Unix seconds (None: no date is read);
-    `advice` says, by column, what to do besides 'name one of these' where it is not there.
+    `advice` says, by column, what to do besides 'name one of these' where it is not there; `delimiter` what stands
+    between the cells of a CSV file, by name, which `delimiter_key` sets. Raises SourceError for another name.
     """
 
     text: str
     others: tuple[str, ...] = ()
     time: str | None = None
     advice: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str = "comma"
+    delimiter_key: str = "fields.delimiter"
+
+    def __post_init__(self) -> None:
+        if self.delimiter not in DELIMITERS:
+            raise SourceError(f"{self.delimiter_key} is {self.delimiter!r}; expected one of {', '.join(DELIMITERS)}")
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ def test_quotes_between_answers_go() -> None:
         ('<div>Noon<div class="gmail_quote">On Monday<div>When?</div></div></div>', "Noon"),
         ("<!-- note --><![if mso]>a<![endif]><!DOCTYPE html>b", "ab"),
         ("vi<!-- x -->sible", "visible"),
-        ("a < b and <unclosed", "a < b and <unclosed"),
+        ("a < b and <unclosed", "a < b and"),  # as browsers do it
+        ("<pre>one\n  two\n&gt; three</pre>four<br>five", "one\n  two\n> three\nfour\nfive"),
         ("source\n  line   breaks", "source line breaks"),
         ("", ""),
     ],

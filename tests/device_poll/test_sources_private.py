@@ -17,10 +17,22 @@ from device_poll.sources.read import read_items
 SECRET = "zyzzyva"
 ROW = {"text": f"my {SECRET} plan is ready", "user": f"{SECRET}@example.org", "at": 1}
 
+
+def deep(levels: int) -> bytes:
+    """A mail with parts in parts."""
+    head = b"From: a@example.org\n"
+    for level in range(levels):
+        head += f'Content-Type: multipart/mixed; boundary="b{level}"\n\n--b{level}\n'.encode()
+    return head + f"\nmy {SECRET} plan is ready\n".encode()
+
+
 BROKEN: dict[str, tuple[str, bytes, Fields]] = {
     "half a JSON line": ("m.jsonl", json.dumps(ROW).encode() + b"\n" + json.dumps(ROW).encode()[:-9], Fields()),
     "JSON without quotes": ("m.jsonl", f"{{'text': '{SECRET}'}}".encode(), Fields()),
-    "JSON array": ("m.jsonl", json.dumps([ROW]).encode(), Fields()),
+    "half a JSON array": ("m.jsonl", json.dumps([ROW])[:-3].encode(), Fields()),
+    "JSON array not UTF-8": ("m.jsonl", json.dumps([ROW]).encode().replace(b"plan", b"pl\xffn"), Fields()),
+    "CSV with semicolons": ("m.csv", f"text;user;{SECRET}\nmy plan;x;y\n".encode(), Fields()),
+    "mail nested too deeply": ("m.mbox", b"From x\n" + deep(1500), Fields()),
     "not UTF-8 in JSON": ("m.jsonl", json.dumps(ROW).encode().replace(b"plan", b"pl\xffn"), Fields()),
     "text is a list": ("m.jsonl", json.dumps(ROW | {"text": [SECRET]}).encode(), Fields()),
     "user is a list": ("m.jsonl", json.dumps(ROW | {"user": [SECRET]}).encode(), Fields()),

@@ -201,9 +201,15 @@ def test_bad_json_lines(tmp_path: Path, line: str, reason: str, message: str) ->
     assert len(items) == 2
 
 
-def test_a_json_array_is_explained(tmp_path: Path) -> None:
+def test_a_json_array_is_read_over_any_lines(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text(f"[{GOOD}]")
-    with pytest.raises(SourceError, match=r"one JSON array; expected one object a line"):
+    assert len(read_items(tmp_path / "m.json")) == 1
+    (tmp_path / "m.json").write_text("\n[\n" + GOOD.replace(",", ",\n") + ",\n3]\n")
+    with pytest.raises(SourceError, match="element 2 is a JSON int; expected an object"):
+        read_items(tmp_path / "m.json")
+    assert read_items(tmp_path / "m.json", on_bad_row="skip").skipped == {"malformed": 1}
+    (tmp_path / "m.json").write_text(f"[\n{GOOD},\n")
+    with pytest.raises(SourceError, match=r"not valid JSON \(line 3, column 1\); expected one array of objects"):
         read_items(tmp_path / "m.json")
 
 
