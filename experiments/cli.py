@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import sys
 from collections.abc import Callable, Mapping
@@ -66,7 +67,9 @@ def _version(_: list[str]) -> None:
 
 def _unknown(name: str) -> None:
     known = [command for command in COMMANDS if command != "help" and not command.startswith("-")]
-    raise UsageError(f"unknown command {name!r}; expected {', '.join(known[:-1])} or {known[-1]} (synthpoll --help)")
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "synthpoll --help"
+    raise UsageError(f"unknown command {name!r}; expected {', '.join(known[:-1])} or {known[-1]}; {hint}")
 
 
 def _compare(arguments: list[str]) -> None:

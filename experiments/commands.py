@@ -6,6 +6,7 @@ inspect(["runs/town/seed1-1a2b3c4d"])
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ from typing import Any
 from experiments.folder.layout import CONFIG, PAGE
 from experiments.launch import UsageError, carry_out, console, guarded, identity_of, quiet_libraries
 from experiments.multirun import is_sweep, sweep
+from experiments.words import explained, understood
 
 Work = Callable[[Any], None]
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def run(arguments: list[str]) -> None:
@@ -24,29 +27,26 @@ def run(arguments: list[str]) -> None:
 
     Raises UsageError for words that mean something else than they say.
     """
-    _check_words(arguments)
-    if is_sweep(arguments):
-        sweep(arguments)
+    words = understood("run", arguments)
+    _check_devices(words)
+    if is_sweep(words):
+        sweep(words)
     else:
-        _hydra("config", "run", arguments, _carry_out)
+        _hydra("config", "run", words, _carry_out)
 
 
-def _check_words(arguments: Sequence[str]) -> None:
-    given = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
+def _check_devices(words: Sequence[str]) -> None:
+    given = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
     if re.fullmatch(r"[\d.e+_]+", given.get("devices", "")):
         raise UsageError(
             f"devices={given['devices']} would choose a source of devices, such as mail or town; the number of devices "
             f"of a use case is population={given['devices']}"
         )
-    for key, value in given.items():
-        if key.split(".")[0] == "frequency_oracle":
-            now = key.replace("frequency_oracle", "mechanism", 1)
-            raise UsageError(f"{key} is called {now} now; give {now}={value}")
 
 
 def generate(arguments: list[str]) -> None:
     """`synthpoll generate`: texts without a poll."""
-    _hydra("generate", "generate", arguments, _generate)
+    _hydra("generate", "generate", understood("generate", arguments), _generate)
 
 
 def audit(arguments: list[str]) -> None:
@@ -54,7 +54,7 @@ def audit(arguments: list[str]) -> None:
     if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
         _audit_folder(arguments)
     else:
-        _hydra("audit", "audit", arguments, _audit_mechanism)
+        _hydra("audit", "audit", understood("audit", arguments), _audit_mechanism)
 
 
 def inspect(arguments: list[str]) -> None:
@@ -91,13 +91,28 @@ def device_texts(folder: Path) -> Sequence[str]:
 
 
 def _hydra(configuration: str, command: str, arguments: list[str], work: Work) -> None:
+    """Compose the configuration and do the work. Raises UsageError, one line, for words that cannot be composed."""
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     def job(config: Any) -> None:
         guarded(lambda: work(config))
 
     sys.argv = [f"synthpoll {command}", *arguments]
-    hydra.main(version_base="1.3", config_path="pkg://conf", config_name=configuration)(job)()
+    before = os.environ.get(_FULL_ERROR)
+    os.environ[_FULL_ERROR] = "1"  # an error is raised and not printed, over many lines
+    message = ""
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=configuration)(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        message = explained(error, configuration, arguments)
+    finally:
+        os.environ.pop(_FULL_ERROR, None)
+        if before is not None:
+            os.environ[_FULL_ERROR] = before
+    if message:
+        raise UsageError(message)
 
 
 def _carry_out(config: Any) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from embed.encoder import Encoder
 from experiments.folder import layout
@@ -138,7 +138,7 @@ def print_texts(console: Console, found: Inspection) -> None:
     """The random texts, with what was asked for."""
     for number, example in enumerate(found.shown, start=1):
         about = ", ".join(v for k, v in example.attributes.items() if k not in ("template", "entities"))
-        console.print(f"[bold]{number}.[/bold] ({about})", highlight=False)
+        console.print(Text.assemble((f"{number}.", "bold"), f" ({about})"))
         console.print(f"Subject: {example.subject}\n{example.text}\n", markup=False, highlight=False)
 
 
@@ -147,7 +147,7 @@ def print_numbers(console: Console, found: Mapping[str, Inspection]) -> None:
     table = Table()
     table.add_column("")
     for name in found:
-        table.add_column(escape(name), overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     columns = [_column(one) for one in found.values()]
     for measure in columns[0]:
         table.add_row(measure, *(column[measure] for column in columns))

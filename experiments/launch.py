@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,10 +63,14 @@ def carry_out(config: Any, screen: Console, sweep: Path | None = None) -> Path:
 
 
 def console(width: int = 150) -> Console:
-    """What to print on. A pipe has no width of its own; 80 columns would cut a table's headings to pieces."""
+    """What to print on. A pipe has no width of its own; 80 columns would cut a table's headings to pieces.
+
+    Names of folders, elements and texts are printed as they are: '[/b]' and ':smile:' mean nothing here. What is to be
+    bold is a rich.text.Text.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else width)
+    return Console(width=None if sys.stdout.isatty() else width, markup=False, emoji=False)
 
 
 def guarded(work: Callable[[], None]) -> None:
@@ -83,6 +88,7 @@ def guarded(work: Callable[[], None]) -> None:
 def told(work: Callable[[], object]) -> str | None:
     """Run `work`; the message, one line, of an error that a user can act on. None where all went well."""
     from hydra.errors import InstantiationException
+    from omegaconf.errors import MissingMandatoryValue
 
     from aggregate.intake import BatchError
     from device_poll.population import PopulationError
@@ -97,7 +103,12 @@ def told(work: Callable[[], object]) -> str | None:
         work()
     except InstantiationException as error:
         # A part refused its values: its own message, without Hydra's wrapping.
-        return str(error.__cause__ or error).split("\n", 1)[0]
+        message = str(error.__cause__ or error).split("\n", 1)[0]
+        unknown = re.search(r"got an unexpected keyword argument '(\w+)'", message)
+        return f"there is no key {unknown[1]!r} where it is given; leave it out" if unknown else message
+    except MissingMandatoryValue as error:
+        key = str(getattr(error, "full_key", "") or "a value")
+        return f"{key} is missing; give {key}=VALUE"
     except (
         UsageError, SourceError, PopulationError, GenerationError, EncoderError, BatchError, StoreError, LedgerError,
         TrackerError,

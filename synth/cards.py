@@ -42,10 +42,10 @@ _CHAT_COLUMNS = {
 class Card:
     """What a card says.
 
-    `counts` and `paths` give each split's rows and file; `schema` the columns; `kept` and `total` how many examples of
-    the corpus are in it, `share` their part of the votes; `polls` how many polls the corpus has behind it; `tasks`
-    (task -> rows, explained in `explained`) only for chat data; `warnings` why it must not be released, if so;
-    `simulation` why the noise protects nobody, if so.
+    `counts`, `sizes` and `paths` give each split's rows, bytes as a table in memory, and file; `schema` the columns;
+    `kept` and `total` how many examples of the corpus are in it, `share` their part of the votes; `polls` how many
+    polls the corpus has behind it; `tasks` (task -> rows, explained in `explained`) only for chat data; `warnings` why
+    it must not be released, if so; `simulation` why the noise protects nobody, if so.
     """
 
     title: str
@@ -61,6 +61,7 @@ class Card:
     total: int
     share: float
     counts: Mapping[str, int]
+    sizes: Mapping[str, int]
     paths: Mapping[str, str]
     schema: pa.Schema
     tasks: Mapping[str, int]
@@ -104,7 +105,10 @@ class Card:
             # The datasets library checks what it loads against this.
             "dataset_info": {
                 "features": features(self.schema),
-                "splits": [{"name": split, "num_examples": count} for split, count in self.counts.items()],
+                "splits": [
+                    {"name": split, "num_bytes": self.sizes[split], "num_examples": count}
+                    for split, count in self.counts.items()
+                ],
             },
         }
         header = {name: value for name, value in header.items() if value}

@@ -183,6 +183,7 @@ class Release:
             total=len(self.corpus),
             share=float(self.weights[kept].sum()),
             counts={split: table.num_rows for split, table in tables.items()},
+            sizes={split: table.nbytes for split, table in tables.items()},
             paths=paths,
             schema=first.schema,
             tasks={task: tasks[task] for task in self.tasks if tasks[task]},

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from experiments.count.job import CountJob
 from experiments.count.poll import Key
@@ -42,22 +42,26 @@ def print_header(console: Console, folder: RunFolder, job: CountJob, keys: Seque
     what = "from their exact law" if job.exact else "report by report"
     day = f"{job.days} day{'s' if job.days > 1 else ''}"
     console.print(
-        f"[bold]{job.name}[/bold]  seed {job.seed}: {job.devices:,} devices, {day}, tallies {what}\n"
-        f"{statement['headline']}",
+        Text.assemble(
+            (job.name, "bold"),
+            f"  seed {job.seed}: {job.devices:,} devices, {day}, tallies {what}\n{statement['headline']}",
+        ),
         soft_wrap=True,
     )
     for key in keys:
         count = run["keys"][key.key]["count_needed"]
         looks = "words on nobody's list" if key.values is None else f"{len(key.values):,} elements looked for"
-        line = (
+        line = Text.assemble(
             f"{key.key}: {key.devices:,} devices, about {key.expected_reports:,} reports, {looks}; a count has a "
-            f"standard error of [bold]{key.stderr(job):,.1f}[/bold]"
+            "standard error of ",
+            (f"{key.stderr(job):,.1f}", "bold"),
         )
         if count is not None:
             share = count / max(key.expected_reports, 1)
-            line += f", and an element is released with 95% probability from {count:,.0f} reports on ({share:.2%})"
+            line.append(f", and an element is released with 95% probability from {count:,.0f} reports on ({share:.2%})")
         elif key.values is not None:
-            line += ", and [yellow]no element can be released[/yellow]: more devices or a larger epsilon are needed"
+            line.append(", and ").append("no element can be released", "yellow")
+            line.append(": more devices or a larger epsilon are needed")
         console.print(line, soft_wrap=True)
 
 
@@ -69,9 +73,13 @@ def print_key(console: Console, folder: RunFolder, job: CountJob, key: str) -> N
     processed = job.rule.post_processing
     shown = min(job.shown, len(table["element"]))
     console.print(
-        f"\n[bold]{key}[/bold]: {public['reports']:,} reports; of {public['looked_at']:,} elements "
-        f"{public['released']:,} are released, {public['withheld']:,} withheld"
-        + (f"; {public['refused_reports']:,} more reports were refused" if public.get("refused_reports") else ""),
+        Text.assemble(
+            "\n",
+            (key, "bold"),
+            f": {public['reports']:,} reports; of {public['looked_at']:,} elements {public['released']:,} are "
+            f"released, {public['withheld']:,} withheld",
+            f"; {public['refused_reports']:,} more reports were refused" if public.get("refused_reports") else "",
+        ),
         soft_wrap=True,
     )
     drawn = Table()
@@ -92,11 +100,11 @@ def print_key(console: Console, folder: RunFolder, job: CountJob, key: str) -> N
         cells += [f"{truth['true_count'][i]:,}"]
         cells += [f"{truth['held_by'][i]:,}"] if "held_by" in truth else []
         cells += [("new" if table["new"][i] else "")] if "new" in table else []
-        drawn.add_row(escape(table["element"][i]), *cells)
+        drawn.add_row(Text(table["element"][i]), *cells)
     if shown:
         console.print(drawn)
     else:
-        console.print("[yellow]Nothing is released.[/yellow]")
+        console.print("Nothing is released.", style="yellow")
     for line in _notes(job, public, oracle):
         console.print(line, soft_wrap=True, style="dim", highlight=False)
     for row in folder.files.text_rows(step.by_frequency) if folder.has(step.by_frequency) else ():
@@ -108,9 +116,7 @@ def print_key(console: Console, folder: RunFolder, job: CountJob, key: str) -> N
         )
     if "new" in table:
         fresh = [word for word, new in zip(table["element"], table["new"], strict=True) if new]
-        console.print(
-            f"New, in no dictionary of the device ({len(fresh)}): {escape(', '.join(fresh[: 3 * job.shown]))}"
-        )
+        console.print(f"New, in no dictionary of the device ({len(fresh)}): {', '.join(fresh[: 3 * job.shown])}")
 
 
 def _percent(share: str) -> str:

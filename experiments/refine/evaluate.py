@@ -65,7 +65,7 @@ class Oracle:
         """How well a corpus covers the devices' items, in the voting space and in the judge's."""
         matches = Matcher(compact(vectors)).match(device_codes(self.population.embeddings))
         judged = self.judge.encode(texts)
-        overlap = manifold(judged, self.sample, min(self.rule.neighbours, len(texts) - 1))
+        overlap = manifold(judged, self.sample, min(self.rule.neighbours, len(texts) - 1, len(self.sample) - 1))
         dimensions = min(self.rule.frechet_dimensions, self.sample.shape[1], len(self.sample) - 1)
         return {
             "similarity": float(matches.similarity.mean()),

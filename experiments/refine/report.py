@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from experiments.folder import layout
 from experiments.folder.layout import DEVICES, FACTS, METRICS, STATEMENT, Round, truth
@@ -49,20 +50,25 @@ def print_header(console: Console, folder: RunFolder, job: RefineJob) -> None:
     run, statement, counted = (folder.read_json(name) for name in (FACTS, STATEMENT, DEVICES))
     devices, resolution = run["devices"], run["resolution"]
     console.print(
-        f"[bold]{job.name}[/bold]  seed {job.seed}: {devices['count']:,} devices with {counted['items']:,} items* "
-        f"(unit: {devices['unit']}), {job.rounds} disjoint cohorts of {devices['asked_per_round']:,} "
-        f"(* noise-free truth, known only to the simulation)\n"
-        f"{statement['headline']}\n"
-        f"A count has a standard error of [bold]{resolution['stderr_of_a_count']:.1f}[/bold] devices; with "
-        f"{job.candidates} candidates the mean is [bold]{resolution['votes_per_candidate']:.1f}[/bold] votes. "
-        f"A candidate stands out from noise at about {resolution['votes_to_resolve_one_candidate']:.0f} votes "
-        f"({job.threshold:g} standard errors).",
+        Text.assemble(
+            (job.name, "bold"),
+            f"  seed {job.seed}: {devices['count']:,} devices with {counted['items']:,} items* "
+            f"(unit: {devices['unit']}), {job.rounds} disjoint cohorts of {devices['asked_per_round']:,} "
+            f"(* noise-free truth, known only to the simulation)\n{statement['headline']}\n"
+            "A count has a standard error of ",
+            (f"{resolution['stderr_of_a_count']:.1f}", "bold"),
+            f" devices; with {job.candidates} candidates the mean is ",
+            (f"{resolution['votes_per_candidate']:.1f}", "bold"),
+            f" votes. A candidate stands out from noise at about {resolution['votes_to_resolve_one_candidate']:.0f} "
+            f"votes ({job.threshold:g} standard errors).",
+        ),
         soft_wrap=True,
     )
     if resolution["votes_to_resolve_one_candidate"] > 5 * resolution["votes_per_candidate"]:
         console.print(
-            "[yellow]This budget resolves only candidates far above average: more devices, fewer candidates, fewer "
-            "rounds or a larger epsilon would resolve more.[/yellow]"
+            "This budget resolves only candidates far above average: more devices, fewer candidates, fewer rounds or a "
+            "larger epsilon would resolve more.",
+            style="yellow",
         )
 
 

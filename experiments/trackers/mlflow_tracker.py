@@ -110,6 +110,8 @@ class MlflowTracker:
     def _experiment(self, client: Any, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None:
+            if found.lifecycle_stage == "deleted":  # in the interface, where it can be restored; nothing else is lost
+                client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         local = self.uri is None or self.uri.startswith("sqlite:")
         place = (self._folder / "mlartifacts" / name).as_uri() if local else None

@@ -287,3 +287,15 @@ def test_a_torn_event_is_logged_again(tmp_path):
     track(reader.tracker, folder)
     (seen,) = reader.runs("made")
     assert_holds(seen, expected)
+
+
+def test_an_experiment_that_was_deleted_in_the_interface_is_restored(tmp_path):
+    skip_without("mlflow")
+    tracker = MlflowTracker(runs=str(tmp_path))
+    assert "failed" not in track(tracker, run_in(tmp_path / "a"))
+    client = Mlflow(tracker).client()
+    client.delete_experiment(client.get_experiment_by_name("made").experiment_id)
+    assert "failed" not in track(tracker, run_in(tmp_path / "b", seed=1))
+    found = client.get_experiment_by_name("made")
+    assert found.lifecycle_stage == "active"
+    assert len(client.search_runs([found.experiment_id])) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,18 @@ def test_a_model_of_this_machine_is_named_without_its_folders() -> None:
 
 
 @pytest.mark.parametrize("form", list(Format))
-def test_the_datasets_library_loads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
+def test_the_datasets_library_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, form: Format
+) -> None:
+    """And warns of nothing: of a card whose split sizes lack a number it says that they are malformed."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
     made = release(CORPUS)
     folder = save(made.files(form), tmp_path / "dataset")
     loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert not [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     expected = rows(made, form)
     assert set(loaded) == set(expected) == {"train", "test"}
     for split, lines in expected.items():
