@@ -5,21 +5,25 @@ What was counted among the devices' data without noise is no part of it: that is
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import logging
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from experiments.folder.layout import DEVICES, FACTS
 from experiments.folder.store import RunFolder, StoreError
 
 log = logging.getLogger("synthpoll")
+_FINGERPRINT = "fingerprint"
 
 
 def write_description(
@@ -48,6 +52,28 @@ def write_description(
         folder.write_json(name, described[name])
 
 
+def fingerprint(config: str, held: Iterable[object]) -> str:
+    """A digest of all that devices hold, keyed by the run's configuration; it is kept under oracle/ alone."""
+    digest = hashlib.blake2b(key=hashlib.sha256(config.encode()).digest(), digest_size=16)
+    for one in held:
+        part = one.tobytes() if isinstance(one, np.ndarray) else str(one).encode(errors="surrogatepass")
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def check_held(folder: RunFolder, now: str) -> None:
+    """Raise StoreError if the run in the folder was begun on devices that held something else, as far as it is known.
+
+    Before anything is embedded, and for a finished run, too: its numbers are about what devices held then.
+    """
+    before = folder.read_json(DEVICES).get(_FINGERPRINT) if (folder.path / DEVICES).exists() else None
+    if before not in (None, now):
+        raise StoreError(
+            f"{folder.path} holds a run on devices that held something else: the data has changed since; bring back "
+            "what it was, or begin another run with out=DIR"
+        )
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -61,7 +87,7 @@ def _compare(folder: RunFolder, name: str, now: Mapping[str, Any]) -> None:
     # Through JSON, so that both sides have the same number and key types.
     now = json.loads(json.dumps(now))
     for key in now:
-        if before.get(key) == now[key]:
+        if before.get(key) == now[key] or (key == _FINGERPRINT and key not in before):  # of an earlier version
             continue
         if key in ("versions", "python", "commit"):
             log.warning("continuing a run that was begun with %s %s; now %s", key, before.get(key), now[key])

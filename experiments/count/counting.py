@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from experiments.folder import layout
 from experiments.folder.store import StoreError
 from experiments.metrics import write_metrics
 from experiments.progress import bar
+from experiments.provenance import check_held, fingerprint
 from experiments.setting import Setting
 from experiments.statement.count import PROTECTED, build_statement
 from experiments.statement.facts import guarantee, kept
@@ -47,13 +48,15 @@ _NAMES = ("key", "use_case", "segment", "post_processing", "rule")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counting:
-    """The workload of a CountJob. `left_out`: rows of each use case's file that are not used, by reason."""
+    """The workload of a CountJob. `left_out`: rows of each use case's file that are not used, by reason; `held` is the
+    digest of what its devices hold."""
 
     job: CountJob
     setting: Setting
     groups: tuple[Group, ...]
     left_out: Mapping[str, Mapping[str, int]]
     shared: Accounts | None
+    held: str
 
     packages = ("synthpoll", "numpy", "scipy", "numba", "hydra-core", "pyarrow", "cryptography")
 
@@ -63,10 +66,12 @@ class Counting:
         with setting.timings.measure(-1, "load"):
             closing = ClosedPolls(folder=setting.folder, repeats=job.trust.words.repeats).close
             groups, left_out = build_groups(job, setting.noise, closing)
+        held = fingerprint(setting.config, chain.from_iterable(group.held() for group in groups))
+        check_held(setting.folder, held)
         shared = None
         if job.ledger is not None:
             shared = open_accounts(job, setting.config, setting.noise, DeviceNames(job.devices), setting.stack)
-        return cls(job=job, setting=setting, groups=groups, left_out=left_out, shared=shared)
+        return cls(job=job, setting=setting, groups=groups, left_out=left_out, shared=shared, held=held)
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -105,7 +110,7 @@ class Counting:
                 for place, key in enumerate(self.keys)
             },
         }
-        return facts, devices_facts(self.left_out, self.keys)
+        return facts, devices_facts(self.left_out, self.keys) | {"fingerprint": self.held}
 
     def restore(self) -> None:
         """Make sure that a ledger file has the debits of every complete key; in memory a group's are made anew.

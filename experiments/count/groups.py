@@ -7,7 +7,7 @@ group.true_reports(group.keys[0])        # for an audit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,11 @@ class EventGroup:
     def devices(self) -> range:
         """The segment's."""
         return range(self.segment.first_device, self.segment.first_device + self.segment.devices)
+
+    def held(self) -> Iterator[object]:
+        """The values of all use cases, and how often they are held."""
+        for name, vocabulary in self.segment.vocabularies.items():
+            yield from (self.segment.name, name, *vocabulary.values, vocabulary.weights)
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
@@ -170,6 +175,10 @@ class PromptGroup:
     def devices(self) -> range:
         """All of them."""
         return range(self.job.devices)
+
+    def held(self) -> Iterator[object]:
+        """Which candidates are in which prompt."""
+        yield from (*self.pool.candidates, self.pool.offsets, self.pool.ids)
 
     @cached_property
     def answers(self) -> PromptAnswers:

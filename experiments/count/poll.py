@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -104,6 +104,9 @@ class Group(Protocol):
     @property
     def devices(self) -> range:
         """The numbers of the group's devices."""
+
+    def held(self) -> Iterator[object]:
+        """All that they hold, for a digest: strings and arrays."""
 
     def fleet(self, accounts: Accounts | None) -> Fleet:
         """The group's devices, whose owners' consent is in the accounts."""

@@ -5,6 +5,7 @@ A round is complete when its round.json and the next corpus are on disk.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from experiments.folder import layout
 from experiments.folder.layout import Round
 from experiments.folder.store import RunFolder, StoreError
 from experiments.progress import bar
+from experiments.provenance import check_held, fingerprint
 from experiments.refine.describe import describe
 from experiments.refine.evaluate import Oracle
 from experiments.refine.job import RefineJob, arm_rules
@@ -71,7 +73,8 @@ class Encoders:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Refinement:
-    """The workload of a RefineJob: its rules, and the simulated world with the means to look into it."""
+    """The workload of a RefineJob: its rules, and the simulated world with the means to look into it; `held` is the
+    digest of what its devices hold."""
 
     job: RefineJob
     setting: Setting
@@ -79,6 +82,7 @@ class Refinement:
     fleet: SimulatedFleet = field(repr=False)
     population: Population = field(repr=False)
     oracle: Oracle = field(repr=False)
+    held: str
 
     packages = (
         "synthpoll", "torch", "transformers", "sentence-transformers", "faiss-cpu", "numpy", "scipy", "hydra-core",
@@ -90,6 +94,8 @@ class Refinement:
         """Load and embed the devices' items. Everything that can fail cheaply fails before the embedding."""
         encoders = Encoders.cached(job)
         items = job.devices.load()
+        held = fingerprint(setting.config, itertools.chain.from_iterable(zip(items.users, items.texts, strict=True)))
+        check_held(setting.folder, held)
         ownership = assign_items(items.users, job.devices.unit, job.devices.items_per_device)
         cohorts = draw_cohorts(len(ownership.device_ids), job.rounds, job.participation, job.seed)
         _check_cohorts(job, cohorts)
@@ -132,12 +138,12 @@ class Refinement:
         rules = replace(
             job.rules, encoder=encoders.voting, generator=job.generator.with_encoder(encoders.voting.encode)
         )
-        return cls(job=job, setting=setting, rules=rules, fleet=fleet, population=population, oracle=oracle)
+        return cls(job=job, setting=setting, rules=rules, fleet=fleet, population=population, oracle=oracle, held=held)
 
     def describe(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """What is asked of whom, and with which budget; under oracle/ how many items devices hold."""
         facts = describe(self.job, self.rules, self.fleet.cohorts, self.population)
-        return facts, {"items": len(self.population.embeddings)}
+        return facts, {"items": len(self.population.embeddings), "fingerprint": self.held}
 
     def restore(self) -> None:
         """Make sure that the ledger has every complete round: one in memory is made anew when a run is continued.
