@@ -4,7 +4,7 @@
 
 Hydra's sweeper makes the combinations and its launcher carries each to a `Carrier`, in this process or in others. A run
 that fails is written down and the others go on; a run that is complete is not played again. experiments/sweep.py keeps
-the list. With experiments/commands.py the only files that know Hydra.
+the list. With experiments/commands.py and words.py the only files that know Hydra.
 """
 
 from __future__ import annotations

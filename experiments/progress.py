@@ -2,7 +2,7 @@
 
 with bar(console, "Writing") as advance:
     advance(96, 500)
-# in a pipe, after a minute: Writing: 96 of 500 after 1 min, 96 a minute, about 4 min left
+# in a pipe, after a minute: Writing: 96 of 500 after 1 min, 96 a minute, 4 min left
 """
 
 from __future__ import annotations
@@ -91,14 +91,16 @@ class _Heart:
 
 
 def told(what: str, done: int, wanted: int, seconds: float) -> str:
-    """'Writing: 96 of 500 after 2 min, 48 a minute, about 9 min left'; without a rate where nothing is done yet."""
+    """'Writing: 96 of 500 after 2 min, 48 a minute, 8 min left'; without a rate where nothing is done yet."""
     line = f"{what}: {done:,} of {wanted:,}" if wanted else f"{what}: at work"
     line += f" after {_minutes(seconds)}"
     if 0 < done < wanted:
-        line += f", {60 * done / seconds:,.0f} a minute, about {_minutes(seconds * (wanted - done) / done)} left"
+        line += f", {60 * done / seconds:,.0f} a minute, {_minutes(seconds * (wanted - done) / done)} left"
     return line
 
 
 def _minutes(seconds: float) -> str:
     minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["experiments"] = {"experiments", *MAY_IMPORT}
 CONFIGURATION = {"hydra", "omegaconf"}
-COMMAND_LINE = {f"experiments/{name}.py" for name in ("commands", "finished", "launch", "multirun")}
+COMMAND_LINE = {f"experiments/{name}.py" for name in ("commands", "finished", "launch", "multirun", "words")}
 HEAVY = {"torch", "transformers", "sentence_transformers", "faiss", "matplotlib"}
 
 

@@ -106,8 +106,8 @@ def test_epsilon_out_of_range(fails, epsilon):
 
 
 def test_unknown_config_key(fails):
-    assert "Key 'epsilonn' is not in struct" in fails("epsilonn=4", status=1)
-    assert "Could not find 'mechanism/nothing'" in fails("mechanism=nothing", status=1)
+    assert "there is no key 'epsilonn'; did you mean epsilon?" in fails("epsilonn=4")
+    assert "mechanism is 'nothing'; expected one of count_mean_sketch, " in fails("mechanism=nothing")
 
 
 def test_missing_model_packages_name_the_install_command(fails, monkeypatch):

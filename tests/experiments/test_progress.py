@@ -18,8 +18,9 @@ from experiments.progress import RateColumn, bar, told
     [
         (0, 0, 61, "Writing: at work after 1 min"),
         (0, 500, 119, "Writing: 0 of 500 after 2 min"),
-        (96, 500, 120, "Writing: 96 of 500 after 2 min, 48 a minute, about 8 min left"),
-        (10, 2000, 3600, "Writing: 10 of 2,000 after 60 min, 0 a minute, about 199.0 h left"),
+        (96, 500, 120, "Writing: 96 of 500 after 2 min, 48 a minute, 8 min left"),
+        (10, 2000, 3600, "Writing: 10 of 2,000 after 60 min, 0 a minute, 199.0 h left"),
+        (481, 500, 120, "Writing: 481 of 500 after 2 min, 240 a minute, less than a minute left"),
         (500, 500, 600, "Writing: 500 of 500 after 10 min"),
     ],
 )
