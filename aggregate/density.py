@@ -70,13 +70,10 @@ class Fit:
     _mode: Floats = field(repr=False)
     _precision: tuple[Floats, bool] = field(repr=False)
 
-    def values(self, vectors: NDArray[np.float32]) -> Floats:
-        """float64[n]: f at these places, at the mode."""
-        weights = solve_triangular(_root(self._knots, self.bandwidth), self._mode, lower=True, trans="T")
-        blocks = range(0, len(vectors), _BLOCK)
-        return np.concatenate(
-            [_covariance(vectors[at : at + _BLOCK], self._knots, self.bandwidth) @ weights for at in blocks]
-        )
+    @property
+    def of_knots(self) -> Floats:
+        """float64[q]: f at the mode is the covariance with the knots times this."""
+        return np.asarray(solve_triangular(_root(self._knots, self.bandwidth), self._mode, lower=True, trans="T"))
 
     def share_of(self, weights: Floats) -> tuple[float, float]:
         """The share of a region, and its variance."""
@@ -97,7 +94,7 @@ class VoteDensity:
 
     def over(self, vectors: NDArray[np.float32], base: Floats) -> Floats:
         """float64[n]: the share of devices at each of these texts, of which `base` is the base measure."""
-        return _pooled(base, self.weights, [fit.values(vectors) for fit in self.fits])
+        return _shares(base, vectors, self.fits, self.weights)
 
     def share_of(self, region: NDArray[np.bool_] | Floats) -> tuple[float, float]:
         """The share of devices in a region, given as bool[n] or weights float64[n] of the places; and its standard
@@ -158,14 +155,24 @@ def fit_density(
     evidence = np.array([fit.evidence for fit in fits])
     weights = np.exp((evidence - evidence.max()) / TEMPERATURE)
     weights /= weights.sum()
-    shares = _pooled(base, weights, [fit.values(places) for fit in fits])
+    shares = _shares(base, places, fits, weights)
     return VoteDensity(fits=tuple(fits), weights=weights, shares=shares, _places=places, _spread=spread)
 
 
-def _pooled(base: Floats, weights: Floats, values: Sequence[Floats]) -> Floats:
-    """Shares in proportion to base exp(f), f the weighted mean of the values."""
-    mean = weights @ values
-    shares = base * np.exp(mean - mean.max())
+def _shares(base: Floats, vectors: NDArray[np.float32], fits: Sequence[Fit], weights: Floats) -> Floats:
+    """Shares in proportion to base exp(f), f the weighted mean over the fits; in float32 until there is one f."""
+    knots = fits[0]._knots
+    of_knots: dict[float, Floats] = {}  # laws with one bandwidth share the covariance, which takes the time
+    for fit, weight in zip(fits, weights, strict=True):
+        of_knots[fit.bandwidth] = of_knots.get(fit.bandwidth, 0.0) + weight * fit.of_knots
+    values = np.empty(len(vectors))
+    for start in range(0, len(vectors), _BLOCK):
+        cosines = vectors[start : start + _BLOCK] @ knots.T
+        values[start : start + _BLOCK] = sum(
+            np.exp((cosines - np.float32(1)) / np.float32(width**2)) @ one.astype(np.float32)
+            for width, one in of_knots.items()
+        )
+    shares = base * np.exp(values - values.max())
     return np.asarray(shares / shares.sum())
 
 
