@@ -48,11 +48,37 @@ given again. Caches (models, texts, vectors) are in ~/.cache/synthpoll or $SYNTH
 """
 
 
+_HELP = {
+    "inspect": """\
+synthpoll inspect DIR [DIR ...] [encoder=NAME]
+
+  DIR            a run folder, or what synthpoll generate wrote: 30 texts as they are, and numbers; of several folders
+                 the numbers, side by side
+  encoder=NAME   judge topics by another encoder, such as encoder=universal_sentence_encoder
+""",
+    "device-log": """\
+synthpoll device-log RUN --device ID [--ledger FILE]
+
+  RUN            a run folder of this machine
+  --device ID    whose reports: a user's name, or 'device 17' of a simulated fleet; they are made again, and nobody pays
+  --ledger FILE  the ledger that the run debited, if it was not one of its own
+""",
+    "fetch": """\
+synthpoll fetch spamassassin
+
+  spamassassin   5,330 public mails, cleaned, into the cache (needs npm); use it with devices=spamassassin
+""",
+}
+
+
 def main() -> None:
     """Entry point of the `synthpoll` command."""
     name, *arguments = sys.argv[1:] or ["help"]
     if name.startswith(("--cfg", "-c")):
         name, arguments = "run", [name, *arguments]
+    if name in _HELP and arguments[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(_HELP[name])
+        return
     command = COMMANDS.get(name)
     guarded(lambda: command(arguments) if command else _unknown(name))
 

@@ -52,9 +52,9 @@ def write_description(
         folder.write_json(name, described[name])
 
 
-def fingerprint(config: str, held: Iterable[object]) -> str:
-    """A digest of all that devices hold, keyed by the run's configuration; it is kept under oracle/ alone."""
-    digest = hashlib.blake2b(key=hashlib.sha256(config.encode()).digest(), digest_size=16)
+def fingerprint(seed: int, held: Iterable[object]) -> str:
+    """A digest of all that devices hold, keyed by the run's seed; it is kept under oracle/ alone."""
+    digest = hashlib.blake2b(key=f"synthpoll {seed}".encode(), digest_size=16)
     for one in held:
         part = one.tobytes() if isinstance(one, np.ndarray) else str(one).encode(errors="surrogatepass")
         digest.update(len(part).to_bytes(8, "big") + part)

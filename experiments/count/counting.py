@@ -66,7 +66,7 @@ class Counting:
         with setting.timings.measure(-1, "load"):
             closing = ClosedPolls(folder=setting.folder, repeats=job.trust.words.repeats).close
             groups, left_out = build_groups(job, setting.noise, closing)
-        held = fingerprint(setting.config, chain.from_iterable(group.held() for group in groups))
+        held = fingerprint(job.seed, chain.from_iterable(group.held() for group in groups))
         check_held(setting.folder, held)
         shared = None
         if job.ledger is not None:

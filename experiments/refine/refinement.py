@@ -94,7 +94,7 @@ class Refinement:
         """Load and embed the devices' items. Everything that can fail cheaply fails before the embedding."""
         encoders = Encoders.cached(job)
         items = job.devices.load()
-        held = fingerprint(setting.config, itertools.chain.from_iterable(zip(items.users, items.texts, strict=True)))
+        held = fingerprint(job.seed, itertools.chain.from_iterable(zip(items.users, items.texts, strict=True)))
         check_held(setting.folder, held)
         ownership = assign_items(items.users, job.devices.unit, job.devices.items_per_device)
         cohorts = draw_cohorts(len(ownership.device_ids), job.rounds, job.participation, job.seed)

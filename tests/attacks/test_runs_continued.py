@@ -16,6 +16,7 @@ import pytest
 import experiments.run
 from device_poll.population import PopulationError
 from experiments.closed_polls import ClosedPolls
+from experiments.folder.store import StoreError
 from experiments.run import run_job
 from tests.attacks.test_consent_and_days import Killed, ledger_of
 from tests.experiments.use_case_files import play, screen, write_files
@@ -23,6 +24,7 @@ from tests.experiments.use_case_files import play, screen, write_files
 SHORT = ("rounds=1", "evaluation.sample=20")
 AGGREGATORS = ("trust=secure_aggregation", "trust.noise_by=aggregators")
 LEFT = "have left before"
+CHANGED = "on devices that held something else"
 
 
 def killed(run: Callable[[], Path], monkeypatch, write: str) -> None:
@@ -34,6 +36,14 @@ def killed(run: Callable[[], Path], monkeypatch, write: str) -> None:
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(experiments.run.RunFolder, write, dying)
         run()
+
+
+def without_fingerprint(folder: Path) -> None:
+    """As earlier versions left it: what devices hold is not known, only what polls depended on."""
+    path = folder / "oracle" / "devices.json"
+    told = json.loads(path.read_text())
+    del told["fingerprint"]
+    path.write_text(json.dumps(told))
 
 
 @pytest.fixture
@@ -65,6 +75,9 @@ def test_one_word_of_one_mail_has_changed(compose_job, tmp_path, monkeypatch, fo
 
     killed(run, monkeypatch, "write_arrays")
     mail_of(path, "late")
+    with pytest.raises(StoreError, match=CHANGED):
+        run()
+    without_fingerprint(tmp_path / "run")
     with pytest.raises(PopulationError, match=LEFT) as refused:
         run()
     assert "\n" not in str(refused.value)
@@ -94,6 +107,9 @@ def test_what_devices_of_a_count_hold_has_changed(tmp_path, monkeypatch, forgetf
 
     killed(run, monkeypatch, "write_table")
     (files / name).write_text("".join(changed), encoding="utf-8")
+    with pytest.raises(StoreError, match=CHANGED):
+        run()
+    without_fingerprint(tmp_path / "run")
     with pytest.raises(PopulationError, match=LEFT):
         run()
     forgetful()  # negative control

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli import COMMANDS, main
 from experiments.launch import UsageError
 from experiments.words import understood
 
@@ -132,6 +132,12 @@ def test_advice_works_when_it_is_typed(command, tmp_path, monkeypatch, words):
         given = [*given[:1], *shlex.split(next(filter(None, found.groups())).replace('"', '\\"'))]
     status, out, told = command("run", *given, "--cfg", "job")
     assert (status, told) == (0, "") and "_target_: experiments.refine.job.RefineJob" in out
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"help", "-h", "--help", "--version"}))
+def test_every_command_has_help(command, name):
+    status, out, error = command(name, "--help")
+    assert (status, error) == (0, "") and f"synthpoll {name}" in out
 
 
 def test_a_word_alone_is_no_option_of_ours():
