@@ -96,7 +96,10 @@ def _hydra(configuration: str, command: str, arguments: list[str], work: Work) -
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    begun: list[bool] = []
+
     def job(config: Any) -> None:
+        begun.append(True)
         guarded(lambda: work(config))
 
     sys.argv = [f"synthpoll {command}", *arguments]
@@ -106,6 +109,8 @@ def _hydra(configuration: str, command: str, arguments: list[str], work: Work) -
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=configuration)(job)()
     except (HydraException, OmegaConfBaseException) as error:
+        if begun:  # no word of the command line is at fault
+            raise
         message = explained(error, configuration, arguments)
     finally:
         os.environ.pop(_FULL_ERROR, None)

@@ -19,31 +19,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./~+:-]*")
 _NO_NAME = re.compile(r"[+-]?[\d_]*\.?[\d_]+(?:e[+-]?\d+)?|[+-]?(?:inf|nan)|true|false|yes|no|on|off", re.IGNORECASE)
 _OPTIONS = frozenset(
     {
-        "--help",
-        "-h",
-        "--hydra-help",
-        "--cfg",
-        "-c",
-        "--info",
-        "-i",
-        "--multirun",
-        "-m",
-        "--resolve",
-        "-r",
-        "--package",
-        "-p",
-    }
-    | {
-        "--config-path",
-        "-cp",
-        "--config-name",
-        "-cn",
-        "--config-dir",
-        "-cd",
-        "--run",
-        "--version",
-        "--shell-completion",
-        "-sc",
+        f"--{name}"
+        for name in (
+            *("help", "hydra-help", "cfg", "info", "multirun", "resolve", "package", "config-path", "config-name"),
+            *("config-dir", "run", "version", "shell-completion"),
+        )
     }
 )
 _CALLED = {"frequency_oracle": "mechanism"}

@@ -126,18 +126,19 @@ def _is_copied_header(lines: list[str], start: int) -> bool:
     if not COPIED_LINE.match(lines[start]):
         return False
     block: list[str] = []
+    copied = 0
     for i in range(start, min(start + _COPIED_LINES, len(lines))):
-        if COPIED_LINE.match(lines[i]):
-            block.append(lines[i])
-        elif not _continues_header(lines, i):
+        if not (COPIED_LINE.match(lines[i]) or _continues_header(lines, i)):
             break
-    whole = "\n".join(lines[start : start + _COPIED_LINES])
-    dated = bool(DATED.search(whole))
-    if len(block) == 2:
-        return dated and "@" in "".join(block)
+        copied += bool(COPIED_LINE.match(lines[i]))
+        block.append(lines[i])
+    whole = "\n".join(block)
+    dated, addressed = bool(DATED.search(whole)), "@" in whole
+    if copied == 2:
+        return dated and addressed
     by_whom = any(SENDER_LINE.match(line) for line in block)
     said = any(SUBJECT_LINE.match(line) or (dated and SENT_LINE.match(line)) for line in block)
-    return len(block) > 2 and by_whom and (said or (dated and "@" in "".join(block)))
+    return copied > 2 and by_whom and (said or (dated and addressed))
 
 
 def _header_block_end(lines: list[str], start: int) -> int:

@@ -35,6 +35,8 @@ _HEADER = re.compile(
 _UNDATED = re.compile(rb"From(?: +\S*)?[ \t]*\r?\n?$")
 _LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,12})[ \t]*\r?\n", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.mbox(?:\.gz)?$", re.IGNORECASE)
+_LONGEST = 2**26  # bytes of a mail whose own word for its length is looked at
+_LOOKED_AT = 64  # bytes behind it
 _DELIVERED = re.compile(r"(\d{9,10})\.")
 
 
@@ -98,37 +100,40 @@ class _Mail:
 
 
 class _Lines:
-    """A file's lines, of which some can be given back."""
+    """A file's lines, of which the next ones can be looked at."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._ahead = file, b""
+        self._file, self._ahead, self._at = file, b"", 0
         self.offset = 0
 
     def read(self) -> bytes:
         """The next line; nothing at the end."""
         line = self.peek()
-        self._ahead = self._ahead[len(line) :]
+        self._at += len(line)
         self.offset += len(line)
         return line
 
     def peek(self) -> bytes:
         """The same, which stays the next one."""
-        end = self._ahead.find(b"\n") + 1
+        end = self._ahead.find(b"\n", self._at) + 1
         if not end:
-            self._ahead += self._file.readline()
-            end = self._ahead.find(b"\n") + 1
-        return self._ahead[:end] if end else self._ahead
+            self._ahead, self._at = self._ahead[self._at :] + self._file.readline(), 0
+            end = len(self._ahead)
+        return self._ahead[self._at : end]
 
     def through(self, length: int) -> bytes:
         """So many bytes, if a mail begins behind them or the file ends; otherwise nothing is taken."""
+        if length > _LONGEST:
+            return b""
+        self._ahead, self._at = self._ahead[self._at :], 0
         self._ahead += self._file.read(max(0, length + 2 - len(self._ahead)))
         self._ahead += self._file.readline()
-        rest = self._ahead[length:].lstrip(b"\r\n")
-        if len(self._ahead) < length or (rest and not _POSTMARK.match(rest) and not rest.startswith(b"From ")):
+        rest = self._ahead[length : length + _LOOKED_AT].lstrip(b"\r\n")
+        if len(self._ahead) < length or (rest and not rest.startswith(b"From ")):
             return b""
-        taken, self._ahead = self._ahead[:length], self._ahead[length:]
+        self._at = length
         self.offset += length
-        return taken
+        return self._ahead[:length]
 
 
 def is_maildir(path: Path) -> bool:

@@ -58,10 +58,18 @@ def _in_utf8(file: Iterable[bytes]) -> Iterator[bytes]:
         yield from (line for line in (first,) if line)
         yield from lines
         return
-    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    decoder = codecs.getincrementaldecoder("utf-16")()
     begun = ""
-    for piece in itertools.chain((first,), lines):
-        *whole, begun = (begun + decoder.decode(piece)).split("\n")
+    for piece in itertools.chain((first,), lines, (b"",)):
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError:
+            text = None
+        if text is None:  # outside, so that no error holds the bytes
+            raise SourceError(
+                "the file begins as UTF-16 and does not go on so; expected one encoding; convert it to UTF-8"
+            )
+        *whole, begun = (begun + text).split("\n")
         yield from ((line + "\n").encode() for line in whole)
     if begun:
         yield begun.encode()
